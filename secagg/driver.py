@@ -1,0 +1,334 @@
+"""The in-memory driver: every role of a backend, with its own keys, in one process, over real bytes.
+
+It is the executable specification of a run - propose, admit, set up, contribute, sum - and what tests, `bench`
+and the `local` engine pump. `intercept` sees each letter on its way and may drop, repeat, alter or hold it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.admission import Policy, admit, open_proposal, propose
+from secagg.errors import Aborted, InvalidUpdate, Refused, Rejected
+from secagg.fixedpoint import FixedPoint
+from secagg.identity import SERVER, Directory, Identity, PartyId
+from secagg.protocol import Backend, Party, Rng, SecureSum, Send, Session
+from secagg.spec import MIN_COHORT, Roster, RoundSpec
+from secagg.vectors import Layout
+
+Phase = Literal["setup", "round"]
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A frame, or the server's signed proposal, on its way from one party to another."""
+
+    sender: PartyId
+    to: PartyId
+    frame: bytes | memoryview = field(repr=False)
+    kind: Literal["frame", "proposal"] = "frame"
+
+
+@dataclass
+class Meter:
+    """What one party spent in a round: seconds of CPU and wall, bytes sent and received.
+
+    `protect` counts the calls before this party knows the sum, `reveal` the call that made it known.
+    """
+
+    protect_cpu_s: float = 0.0
+    protect_wall_s: float = 0.0
+    reveal_cpu_s: float = 0.0
+    reveal_wall_s: float = 0.0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a round: the sum, and everything worth writing down about it."""
+
+    spec: RoundSpec
+    result: SecureSum
+    dropped: Mapping[PartyId, str]
+    rejected: tuple[Rejected, ...]
+    meters: Mapping[PartyId, Meter]
+    evidence: Mapping[PartyId, bytes]
+    wall_s: float
+
+
+Contribution = tuple[NDArray[np.float32], int]
+Source = Callable[[PartyId], Contribution | None]
+
+
+def deliver(letter: Letter) -> Iterable[Letter]:
+    """The honest wire."""
+    return (letter,)
+
+
+class Driver:
+    """Runs set-up once and then any number of rounds of one backend among named clients.
+
+    Args:
+        backend: what protects the sum.
+        clients: their names.
+        policy: every client's policy.
+        intercept: sees each letter; returns the letters to deliver in its place.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        clients: Sequence[PartyId],
+        *,
+        policy: Policy | None = None,
+        minimum_cohort: int = MIN_COHORT,
+        rng: Rng = secrets.token_bytes,
+        intercept: Callable[[Letter], Iterable[Letter]] = deliver,
+    ) -> None:
+        if len(clients) < minimum_cohort:
+            raise Refused(f"{len(clients)} clients take part, the minimum cohort is {minimum_cohort}")
+        self.backend = backend
+        self.clients = tuple(clients)
+        self.policy = policy or Policy()
+        self.minimum_cohort = minimum_cohort
+        self.intercept = intercept
+        self.run = secrets.token_bytes(16).hex()
+        names = [SERVER, *backend.helpers(), *clients]
+        if len(set(names)) != len(names):
+            raise Refused("two parties have the same name")
+        self.identities = {name: Identity.generate() for name in names}
+        self.directory = Directory({name: identity.public for name, identity in self.identities.items()})
+        self._rng = rng
+        self._setup: dict[PartyId, bytes] = {}
+        self._agreed = b""
+
+    def party(self, name: PartyId) -> Party:
+        """The party `name` as its own process would hold it."""
+        return Party(name, self.identities[name], self.directory, self._rng)
+
+    def spec(
+        self,
+        number: int,
+        *,
+        layout: Layout,
+        encoding: FixedPoint,
+        task: str,
+        clients: Sequence[PartyId] | None = None,
+        phase: Phase = "round",
+    ) -> RoundSpec:
+        """The spec of a round among `clients` (default: all)."""
+
+        def marks(names: Iterable[PartyId]) -> dict[PartyId, str]:
+            return {name: self.identities[name].public.fingerprint.hex() for name in names}
+
+        spec = RoundSpec(
+            run=self.run,
+            round=number,
+            phase=phase,
+            backend=self.backend.name,
+            parameters=dict(self.backend.parameters),
+            roster=Roster(
+                server=marks([SERVER])[SERVER],
+                clients=marks(clients if clients is not None else self.clients),
+                helpers=marks(self.backend.helpers()),
+            ),
+            minimum_cohort=self.minimum_cohort,
+            layout=layout,
+            encoding=encoding,
+            task=task,
+            setup=self._agreed.hex() if phase == "round" else "",
+        )
+        self.backend.check(spec)
+        return spec
+
+    def set_up(self, *, layout: Layout, encoding: FixedPoint) -> None:
+        """Run the backend's set-up phase, if it has one, and keep what each party must remember."""
+        if not self.backend.has_setup:
+            return
+        spec = self.spec(0, layout=layout, encoding=encoding, task="0" * 64, phase="setup")
+        exchange = _Exchange(self, spec, spec.task)
+        exchange.run(lambda name: None)
+        held = {name: session.agreed for name, session in exchange.sessions.items()}
+        # A client that left is not counted on; those who stay must hold the same keys, byte for byte.
+        agreed = {value for value in held.values() if value}
+        if len(agreed) != 1 or any(not held.get(name) for name in (SERVER, *self.backend.helpers())):
+            raise Aborted("set-up ended without all parties holding the same public keys")
+        self._agreed = agreed.pop()
+        self._setup = {name: session.dump() for name, session in exchange.sessions.items() if held[name]}
+
+    def round(self, spec: RoundSpec, source: Source) -> Outcome:
+        """Run one round. `source(client)` gives its update and weight, or None where the client vanishes.
+
+        It is called when the protocol wants the vector, one client after the other: only one is held at a time.
+        """
+        exchange = _Exchange(self, spec, spec.task, setup=self._setup)
+        started = time.perf_counter()
+        exchange.run(source)
+        wall = time.perf_counter() - started - exchange.source_s
+        return exchange.outcome(wall)
+
+
+class _Exchange:
+    """One set-up or round: sessions, the letters between them, and the meters."""
+
+    def __init__(
+        self, driver: Driver, spec: RoundSpec, task: str, *, setup: Mapping[PartyId, bytes] | None = None
+    ) -> None:
+        self.spec = spec
+        self.sessions: dict[PartyId, Session] = {}
+        self.meters = {name: Meter() for name in spec.roster.fingerprints}
+        self.dropped: dict[PartyId, str] = {}
+        self.rejected: list[Rejected] = []
+        self.source_s = 0.0
+        self._driver = driver
+        self._task = task
+        self._setup = setup or {}
+
+    def run(self, source: Source) -> None:
+        self._admit()
+        helpers = list(self.spec.roster.helpers)
+        clients = list(self.spec.roster.clients)
+        for name in [*helpers, SERVER, *clients]:
+            self._call(name, lambda session: session.start())
+            self._contribute_if_ready(name, source)
+        while True:
+            while sum(self._contribute_if_ready(name, source) for name in clients):
+                pass
+            # Nothing is on its way any more: whoever is still awaited is silent. The server learns it last,
+            # so that a party that can name the cause does so first.
+            waiting = [n for n in [*clients, *helpers, SERVER] if n in self.sessions and self.sessions[n].waiting]
+            if not waiting:
+                break
+            absent = self.sessions[waiting[0]].waiting
+            self._call(waiting[0], lambda session, absent=absent: session.close(absent))  # type: ignore[misc]
+
+    def outcome(self, wall_s: float) -> Outcome:
+        where = self._driver.backend.guarantees.result_at
+        names = [SERVER] if where == "server" else list(self.spec.roster.clients)
+        results = [(n, s.result) for n in names if (s := self.sessions.get(n)) is not None]
+        found = [(name, result) for name, result in results if result is not None]
+        if not found:
+            reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self.dropped.items()))
+            raise Aborted("no sum came of the round" + (f" ({reasons})" if reasons else ""))
+        return Outcome(
+            spec=self.spec,
+            result=found[0][1],
+            dropped=dict(self.dropped),
+            rejected=tuple(self.rejected),
+            meters=self.meters,
+            evidence=self.sessions[SERVER].evidence,
+            wall_s=wall_s,
+        )
+
+    def _admit(self) -> None:
+        """The server proposes; every party opens the proposal and decides by its own policy."""
+        proposal = propose(self.spec, self._driver.identities[SERVER])
+        self._join(SERVER, self.spec)
+        for name in [*self.spec.roster.helpers, *self.spec.roster.clients]:
+            for letter in self._driver.intercept(Letter(SERVER, name, proposal, "proposal")):
+                self.meters[SERVER].sent_bytes += len(letter.frame)
+                self.meters[name].received_bytes += len(letter.frame)
+                try:
+                    spec = open_proposal(bytes(letter.frame), self._driver.directory)
+                    if name in spec.roster.clients:
+                        admit(spec, self._driver.policy, self._driver.directory, task=self._task)
+                    self._join(name, spec)
+                except (Aborted, Refused) as error:
+                    self._leave(name, error)
+            if name not in self.sessions and name not in self.dropped:
+                self._leave(name, "never got the proposal")
+
+    def _join(self, name: PartyId, spec: RoundSpec) -> None:
+        driver = self._driver
+        setup = self._setup.get(name, b"")
+        self.sessions[name] = driver.backend.session(spec, driver.party(name), setup=setup)
+
+    def _contribute_if_ready(self, name: PartyId, source: Source) -> bool:
+        """Let a client contribute if its protocol wants the vector now; whether it did, or vanished."""
+        session = self.sessions.get(name)
+        if session is None or not session.ready:
+            return False
+        started = time.perf_counter()
+        contribution = source(name)
+        self.source_s += time.perf_counter() - started
+        if contribution is None:
+            self._leave(name, "vanished before its upload")
+            return True
+        vector, weight = contribution
+        try:
+            self._call(name, lambda session: session.contribute(vector, weight))
+        except InvalidUpdate as error:
+            raise InvalidUpdate(f"client {name!r}: {error}") from None
+        return True
+
+    def _leave(self, name: PartyId, why: object) -> None:
+        if name not in self.spec.roster.clients:
+            raise Aborted(f"{name}: {why}")
+        self.dropped[name] = str(why)
+        self.sessions.pop(name, None)
+
+    def _call(self, name: PartyId, action: Callable[[Session], Iterable[Send]]) -> None:
+        """Let `name` act, and deliver what it sends, depth first: one message is in memory at a time."""
+        stack = [self._metered(name, action)]
+        while stack:
+            send = next(stack[-1], None)
+            if send is None:
+                stack.pop()
+                continue
+            sender, letter = send
+            for arrived in self._driver.intercept(letter):
+                self.meters[sender].sent_bytes += len(arrived.frame)
+                stack.append(self._deliver(arrived))
+
+    def _deliver(self, letter: Letter) -> Iterator[tuple[PartyId, Letter]]:
+        if letter.to not in self.sessions:
+            return
+        self.meters[letter.to].received_bytes += len(letter.frame)
+        yield from self._metered(letter.to, lambda session: session.receive(letter.sender, letter.frame))
+
+    def _metered(self, name: PartyId, action: Callable[[Session], Iterable[Send]]) -> Iterator[tuple[PartyId, Letter]]:
+        session = self.sessions.get(name)
+        if session is None:
+            return
+        try:
+            with _Clock(self.meters[name], session):
+                sends = iter(action(session))
+            while True:
+                with _Clock(self.meters[name], session):
+                    send = next(sends, None)
+                if send is None:
+                    return
+                yield name, Letter(name, send.to, send.frame)
+        except Rejected as error:
+            self.rejected.append(error)
+        except Aborted as error:
+            self._leave(name, error)
+
+
+class _Clock:
+    """Adds the time of one call to a party's meter."""
+
+    def __init__(self, meter: Meter, session: Session) -> None:
+        self._meter = meter
+        self._session = session
+
+    def __enter__(self) -> None:
+        self._known = self._session.result is not None
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *exception: object) -> None:
+        cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        if self._session.result is not None and not self._known:
+            self._meter.reveal_cpu_s += cpu
+            self._meter.reveal_wall_s += wall
+        else:
+            self._meter.protect_cpu_s += cpu
+            self._meter.protect_wall_s += wall

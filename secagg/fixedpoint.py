@@ -1,0 +1,168 @@
+"""Fixed point: float updates as bounded integers whose sum cannot overflow, and back.
+
+A client with weight w sends `rint(w * x * 2^fraction_bits)` for every coordinate, x clipped to
+[-value_bound, value_bound], and w itself as one more coordinate, so that a weighted mean is two sums. The
+proof that no sum leaves the ring is a property of the encoding and is checked when it is made:
+
+    clients * (max_weight * value_bound * 2^fraction_bits + 1/2) <= 2^(modulus_bits - 1) - 1
+
+Guarantee: for any `clients` encodings, the integer sum equals the sum modulo 2^modulus_bits read as signed.
+The mean errs by at most `clients / (2 * total weight) * 2^-fraction_bits` plus the final rounding to float32.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from secagg.errors import InvalidUpdate, Refused
+
+Integers = NDArray[np.signedinteger[Any]]
+MIN_FRACTION_BITS = 8
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A client's encoding: `integers` of shape `(size,)` or `(size + 1,)`, and how many values were clipped."""
+
+    integers: Integers
+    clipped: int
+
+
+class FixedPoint(BaseModel):
+    """An encoding whose overflow proof holds; it cannot be made otherwise. See the module's text.
+
+    `divisor` is None when the weights are secret (one more protected coordinate holds their sum), else the
+    fixed public number that the sum is divided by, and then every weight is 1.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    clients: Annotated[int, Field(ge=1, le=1 << 24)]
+    value_bound: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False, strict=False)]
+    max_weight: Annotated[int, Field(ge=1, le=1 << 40)] = 1
+    modulus_bits: Literal[32, 64] = 32
+    fraction_bits: Annotated[int, Field(ge=MIN_FRACTION_BITS, le=52)]
+    divisor: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+
+    def model_post_init(self, context: Any) -> None:
+        needed = self.bits_needed(
+            clients=self.clients,
+            value_bound=self.value_bound,
+            max_weight=self.max_weight,
+            fraction_bits=self.fraction_bits,
+        )
+        if self.divisor is not None and self.max_weight != 1:
+            raise Refused(f"max_weight is {self.max_weight}, expected 1 under a public divisor")
+        if needed > self.modulus_bits:
+            raise Refused(
+                f"modulus_bits = {self.modulus_bits} is too small: the sum of {self.clients} clients, weights to "
+                f"{self.max_weight}, values to {self.value_bound:g} at {self.fraction_bits} fraction bits "
+                f"needs {needed} bits" + (" (64 would do)" if needed <= 64 else "")
+            )
+
+    @staticmethod
+    def bits_needed(*, clients: int, value_bound: float, max_weight: int, fraction_bits: int) -> int:
+        """The smallest ring, in bits, in which the worst-case sum fits with its sign."""
+        # Integers, not floats: the proof must not round.
+        numerator, denominator = float(value_bound).as_integer_ratio()
+        largest: int = clients * (2 * max_weight * numerator * 2**fraction_bits + denominator)
+        worst: int = max(-(-largest // (2 * denominator)), clients * max_weight)
+        return worst.bit_length() + 1
+
+    @classmethod
+    def fit(
+        cls,
+        *,
+        clients: int,
+        value_bound: float,
+        max_weight: int = 1,
+        modulus_bits: Literal[32, 64] = 32,
+        divisor: int | None = None,
+    ) -> FixedPoint:
+        """The finest encoding that these sizes allow. Raises `Refused`, with the ring that would do."""
+
+        def needed(fraction_bits: int) -> int:
+            return cls.bits_needed(
+                clients=clients, value_bound=value_bound, max_weight=max_weight, fraction_bits=fraction_bits
+            )
+
+        if not (value_bound > 0 and math.isfinite(value_bound)):
+            raise Refused(f"value_bound is {value_bound}, expected a positive number")
+        fits = [bits for bits in range(MIN_FRACTION_BITS, 53) if needed(bits) <= modulus_bits]
+        return cls(
+            clients=clients,
+            value_bound=value_bound,
+            max_weight=max_weight,
+            modulus_bits=modulus_bits,
+            fraction_bits=fits[-1] if fits else MIN_FRACTION_BITS,
+            divisor=divisor,
+        )
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the weight travels as one more protected coordinate."""
+        return self.divisor is None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The signed integer type of an encoding: int32 or int64."""
+        return np.dtype(f"int{self.modulus_bits}")
+
+    @property
+    def ring(self) -> np.dtype[Any]:
+        """The unsigned type in which sums wrap around: uint32 or uint64."""
+        return np.dtype(f"uint{self.modulus_bits}")
+
+    @property
+    def scale(self) -> float:
+        """Integer steps per unit: 2^fraction_bits."""
+        return float(2**self.fraction_bits)
+
+    def length(self, size: int) -> int:
+        """Coordinates on the wire for a vector of `size` parameters."""
+        return size + int(self.weighted)
+
+    def encode(self, vector: NDArray[np.float32], weight: int = 1) -> Encoded:
+        """Encode a finite float32 vector of shape `(n,)` under a weight.
+
+        Raises:
+            InvalidUpdate: the weight is not a whole number in [0, max_weight], or not 1 under a divisor (T17).
+        """
+        weight = self.check_weight(weight)
+        out = np.empty(self.length(vector.size), self.dtype)
+        factor = weight * self.scale
+        scratch = np.empty(min(_CHUNK, vector.size), np.float64)
+        clipped = 0
+        for start in range(0, vector.size, _CHUNK):
+            piece = scratch[: min(_CHUNK, vector.size - start)]
+            piece[:] = vector[start : start + piece.size]
+            if piece.size and max(piece.max(), -piece.min()) > self.value_bound:
+                clipped += int(np.count_nonzero(np.abs(piece) > self.value_bound))
+                np.clip(piece, -self.value_bound, self.value_bound, out=piece)
+            piece *= factor
+            np.rint(piece, out=piece)
+            out[start : start + piece.size] = piece
+        if self.weighted:
+            out[-1] = weight
+        return Encoded(out, clipped)
+
+    def check_weight(self, weight: float) -> int:
+        """Return the weight as an int, or raise `InvalidUpdate` with what was expected."""
+        upper = 1 if self.divisor is not None else self.max_weight
+        lower = 1 if self.divisor is not None else 0
+        if isinstance(weight, int | float | np.integer | np.floating) and not isinstance(weight, bool):
+            whole = float(weight).is_integer() if math.isfinite(weight) else False
+            if whole and lower <= weight <= upper:
+                return int(weight)
+        raise InvalidUpdate(f"weight is {weight!r}, expected a whole number from {lower} to {upper}")
+
+    def to_floats(self, totals: Integers) -> NDArray[np.float64]:
+        """Undo the scale of integer totals; no weight is divided out. float64."""
+        return totals / self.scale

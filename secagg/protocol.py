@@ -1,0 +1,222 @@
+"""The one interface: backends, sessions, layers. Cryptographic protocol code is written against this, without I/O.
+
+Every role of a protocol - client, server, key holder, aggregator - is a `Session`: a state machine, bytes in,
+bytes out. The same objects run in the in-memory driver, under tests that drop, replay or corrupt messages,
+and on a distributed engine. Clocks, sockets and retries belong to the engine; a session is *told* who stayed
+silent.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg.errors import Aborted
+from secagg.fixedpoint import FixedPoint, Integers
+from secagg.guarantees import Guarantees
+from secagg.identity import SERVER, Directory, Identity, PartyId
+from secagg.sealing import Rng
+from secagg.settings import Settings
+from secagg.spec import RoundSpec
+
+__all__ = [
+    "SERVER", "Backend", "Layer", "Party", "PartyId", "Rng", "SecureSum", "Send", "Session", "Traffic", "Training"
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Send:
+    """A frame for somebody. The engine carries it there, through the server where it must."""
+
+    to: PartyId
+    frame: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Party:
+    """The party a session acts for: its name, its keys, whom it knows, and its source of randomness."""
+
+    name: PartyId
+    identity: Identity
+    directory: Directory
+    rng: Rng = secrets.token_bytes
+
+
+@dataclass(frozen=True)
+class SecureSum:
+    """The result of a round: the integer sum over the clients that contributed.
+
+    Attributes:
+        totals: shape `(size,)`, signed, exactly the sum of the encodings unless the backend says otherwise.
+        weight: the sum of the weights, or the public divisor.
+        contributors: whose updates are in the sum.
+    """
+
+    totals: Integers = field(repr=False)
+    weight: int
+    contributors: tuple[PartyId, ...]
+    encoding: FixedPoint
+
+    @classmethod
+    def of(cls, integers: Integers, contributors: Iterable[PartyId], encoding: FixedPoint) -> SecureSum:
+        """Split a revealed vector of `encoding.length(size)` coordinates into totals and weight."""
+        if encoding.divisor is not None:
+            return cls(integers, encoding.divisor, tuple(contributors), encoding)
+        return cls(integers[:-1], int(integers[-1]), tuple(contributors), encoding)
+
+    def mean(self) -> NDArray[np.float32]:
+        """The weighted mean, float32 of shape `(size,)`. Raises `Aborted` when the total weight is zero (T18)."""
+        if self.weight == 0:
+            raise Aborted("the total weight of all contributions is zero: there is no mean")
+        return (self.encoding.to_floats(self.totals) / self.weight).astype(np.float32)
+
+    def with_totals(self, totals: Integers) -> SecureSum:
+        """The same sum after a layer has changed its totals."""
+        return replace(self, totals=totals)
+
+    def to_fields(self) -> list[Any]:
+        """Record fields, for a session's `dump`."""
+        return [self.totals, self.weight, list(self.contributors)]
+
+    @classmethod
+    def from_fields(cls, fields: list[Any], encoding: FixedPoint) -> SecureSum:
+        totals, weight, contributors = fields
+        return cls(totals, weight, tuple(contributors), encoding)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Body and header bytes of one round, for `secagg plan`; `secagg bench` measures the same figures."""
+
+    client_upload: int
+    client_download: int
+    holder_download: int = 0
+    helpers: int = 0
+    server_memory: int = 0
+
+
+class Session(Protocol):
+    """One party's part in one round (or set-up). `Rejected` names a bad sender and leaves the session as it was."""
+
+    spec: RoundSpec
+
+    @property
+    def ready(self) -> bool:
+        """A client: whether the protocol has come to the point where `contribute` is due."""
+
+    @property
+    def waiting(self) -> frozenset[PartyId]:
+        """Whose messages this party still expects in the present step."""
+
+    @property
+    def result(self) -> SecureSum | None:
+        """The sum, at the parties that learn it."""
+
+    @property
+    def agreed(self) -> bytes:
+        """After set-up: 32 bytes that all parties must hold alike, bound into every later round's spec."""
+
+    @property
+    def evidence(self) -> Mapping[PartyId, bytes]:
+        """At the server: the signed header of each contribution, for the transcript."""
+
+    def start(self) -> Iterable[Send]:
+        """The first messages of this party."""
+
+    def receive(self, sender: PartyId, frame: bytes | memoryview) -> Iterable[Send]:
+        """Take a message. Work is done before this returns; iterating yields the answers one by one.
+
+        Raises:
+            Rejected: the message is not acceptable; nothing changed, the round goes on.
+            Aborted: this party leaves the round.
+        """
+
+    def contribute(self, vector: NDArray[np.float32], weight: int = 1) -> Iterable[Send]:
+        """A client's update: float32 `(size,)`. Raises `InvalidUpdate` before anything is sent."""
+
+    def contribute_integers(self, integers: Integers) -> Iterable[Send]:
+        """The same, already encoded under `spec.encoding`: what a `Layer` calls after adding its noise."""
+
+    def close(self, absent: Collection[PartyId]) -> Iterable[Send]:
+        """The present step is over; `absent` are all those whom this party still waits for."""
+
+    def dump(self) -> bytes:
+        """The whole state, to be stored *before* the sends of the last call leave."""
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A way to compute a sum of bounded integers. `session` also restores one from `Session.dump`."""
+
+    kind: ClassVar[Literal["sum"]]
+    name: str
+    parameters: Mapping[str, Any]
+    has_setup: bool
+
+    @property
+    def guarantees(self) -> Guarantees: ...
+
+    def helpers(self) -> Sequence[PartyId]:
+        """The parties this backend needs beside the server and the clients."""
+
+    def check(self, spec: RoundSpec) -> None:
+        """Raise `Refused` if this backend cannot carry `spec` (ring too wide, too few clients, ...)."""
+
+    def traffic(self, spec: RoundSpec) -> Traffic:
+        """What a round of `spec` costs on the wire, all clients present."""
+
+    def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
+        """Start `party`'s session, or restore it from the `state` that `dump` gave. `setup` is its set-up dump."""
+
+
+class Layer(Protocol):
+    """Something wrapped around a sum (clipping, noise). It knows no cryptosystem."""
+
+    kind: ClassVar[Literal["layer"]]
+    name: str
+    parameters: Mapping[str, Any]
+
+    def check(self, spec: RoundSpec) -> None:
+        """Raise `Refused` if the layer cannot keep its promise under `spec`."""
+
+    def before(self, vector: NDArray[np.float32], encoding: FixedPoint) -> NDArray[np.float32]:
+        """At the client, on the floats, before encoding."""
+
+    def onto(self, integers: Integers, encoding: FixedPoint, rng: Rng) -> Integers:
+        """At the client, on the encoded integers, before protection."""
+
+    def after(self, total: SecureSum, rng: Rng) -> SecureSum:
+        """Where the sum is revealed, before anybody else sees it."""
+
+    def compose(self, inner: Guarantees) -> Guarantees:
+        """The guarantees of this layer around `inner`. Raises `Refused` for a pair that cannot hold."""
+
+
+class Training(Protocol):
+    """Something that acts where the client trains (DP-SGD)."""
+
+    kind: ClassVar[Literal["training"]]
+    name: str
+    parameters: Mapping[str, Any]
+
+    def wrap(self, model: Any, optimizer: Any, loader: Any) -> tuple[Any, Any, Any]:
+        """The model, optimizer and loader to train with instead."""
+
+    def spent(self) -> Mapping[str, Any]:
+        """The privacy spent so far: unit, adjacency, epsilon, delta."""
+
+    def compose(self, inner: Guarantees) -> Guarantees: ...
+
+
+class Component(Protocol):
+    """What an entry point in the group `secagg.backends` names: a class that is made from its parameters."""
+
+    kind: ClassVar[str]
+    Parameters: ClassVar[type[Settings]]
+
+    def __call__(self, parameters: Settings) -> Backend | Layer | Training: ...
