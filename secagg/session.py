@@ -8,6 +8,7 @@ once, for all protocols.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class RoundSession:
         self.spec = spec
         self.party = party
         self.result: SecureSum | None = None
+        self._left = ""
         self._open: dict[int, OpenStep] = {}
         self._closed: set[int] = set()
         self._accepted: dict[tuple[PartyId, int, int], bytes] = {}
@@ -103,6 +105,10 @@ class RoundSession:
         raise Refused(f"party {self.party.name!r} has no update to contribute")
 
     def receive(self, sender: PartyId, frame: bytes | memoryview) -> Iterable[Send]:
+        with self._final():
+            return self._receive(sender, frame)
+
+    def _receive(self, sender: PartyId, frame: bytes | memoryview) -> Iterable[Send]:
         header, body = self._envelope(sender, frame)
         key = (sender, header.step, header.part)
         seen = hashlib.sha256(header.to_bytes()).digest()
@@ -130,15 +136,17 @@ class RoundSession:
         unknown = set(absent) - set(self.spec.roster.fingerprints)
         if unknown:
             raise Refused(f"{min(unknown)!r} is declared absent and not in the roster")
-        for step in self._open.values():
-            step.expected -= set(absent)
-        return self._advance()
+        with self._final():
+            for step in self._open.values():
+                step.expected -= set(absent)
+            return self._advance()
 
     def dump(self) -> bytes:
         return record.encode(
             {
                 "spec": self.spec.digest,
                 "party": self.party.name,
+                "left": self._left,
                 "open": [[step, sorted(o.expected), o.limit] for step, o in sorted(self._open.items())],
                 "closed": sorted(self._closed),
                 "accepted": [[*key, digest, self._headers[key]] for key, digest in sorted(self._accepted.items())],
@@ -158,6 +166,7 @@ class RoundSession:
             raise Refused(f"stored session: {error}") from None
         if fields["spec"] != self.spec.digest or fields["party"] != self.party.name:
             raise Refused("stored session: it belongs to another round or another party")
+        self._left = fields["left"]
         self._open = {step: OpenStep(set(names), limit) for step, names, limit in fields["open"]}
         self._closed = set(fields["closed"])
         for sender, step, part, digest, header in fields["accepted"]:
@@ -168,6 +177,17 @@ class RoundSession:
         if fields["result"] is not None:
             self.result = SecureSum.from_fields(fields["result"], self.spec.encoding)
         self.load(fields["role"])
+
+    @contextlib.contextmanager
+    def _final(self) -> Iterator[None]:
+        """Who has left a round stays out of it: another request cannot talk the party back in."""
+        if self._left:
+            raise Aborted(self._left)
+        try:
+            yield
+        except Aborted as error:
+            self._left = str(error)
+            raise
 
     # What roles use.
 

@@ -1,0 +1,54 @@
+"""Pins: which server key this account has seen a run begin with, remembered outside the run's directory.
+
+Whoever can rewrite a run directory can also put other keys into it. `secagg train` therefore writes the
+server's fingerprint to `$SECAGG_HOME/known_runs.json` (default `~/.local/share/secagg`), in the manner of
+ssh's known hosts, and `secagg verify` compares.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from secagg.errors import Refused
+from secagg.record import Malformed, canonical_json, strict_json
+
+
+def _file() -> Path:
+    home = os.environ.get("SECAGG_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share" / "secagg") / "known_runs.json"
+
+
+def pin(run: str, fingerprint: bytes) -> None:
+    """Remember the server's fingerprint of a run. Raises `Refused` when it cannot be stored."""
+    path = _file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(path.with_suffix(".lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = _read(path)
+            known[run] = fingerprint.hex()
+            fresh = path.with_suffix(".new")
+            fresh.write_bytes(canonical_json(known))
+            fresh.replace(path)
+    except OSError as error:
+        raise Refused(f"{path}: cannot remember the run's key: {error.strerror} (set SECAGG_HOME)") from None
+
+
+def pinned(run: str) -> bytes | None:
+    """The server's fingerprint that was remembered for a run, if any."""
+    known = _read(_file()).get(run)
+    return None if known is None else bytes.fromhex(known)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        known = strict_json(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, Malformed) as error:
+        raise Refused(f"{path}: cannot read the remembered keys: {error}") from None
+    if not isinstance(known, dict):
+        raise Refused(f"{path}: expected a JSON object of runs and fingerprints")
+    return {str(run): str(value) for run, value in known.items()}

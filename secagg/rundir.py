@@ -1,0 +1,114 @@
+"""The directory that a run leaves behind, and the check that nothing in it was changed since.
+
+directory.json     the public identities of all parties
+transcript.jsonl   the signed chain; its last entry holds the hash of every file beside it
+...                config, metrics, data sheet, model, pictures
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from secagg.errors import Refused, VerificationFailed
+from secagg.identity import SERVER, Directory, Identity
+from secagg.pins import pin, pinned
+from secagg.transcript import FORMAT, Transcript, verify_transcript
+
+DIRECTORY = "directory.json"
+TRANSCRIPT = "transcript.jsonl"
+
+
+class RunDirectory:
+    """A fresh run directory. An existing one is refused, so that no run overwrites another."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise Refused(f"{path}: exists already; name another --output, nothing was changed") from None
+        except OSError as error:
+            raise Refused(f"{path}: cannot create the run directory: {error.strerror}") from None
+        self.path = path
+        self._transcript: Transcript | None = None
+
+    def open_transcript(
+        self, run: str, directory: Directory, server: Identity, *, about: dict[str, object]
+    ) -> Transcript:
+        """Write the directory, pin the server's key outside, and begin the chain."""
+        content = directory.to_bytes()
+        (self.path / DIRECTORY).write_bytes(content)
+        pin(run, server.public.fingerprint)
+        self._transcript = Transcript(self.path / TRANSCRIPT, SERVER, server)
+        opening = {"format": FORMAT, "run": run, "directory": hashlib.sha256(content).hexdigest(), **about}
+        self._transcript.append("open", opening)
+        return self._transcript
+
+    def seal(self) -> None:
+        """Close the chain over every file in the directory."""
+        if self._transcript is None:
+            raise Refused(f"{self.path}: the transcript was never opened")
+        self._transcript.close(_hashes(self.path))
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A run directory that holds together. `pinned` tells whether its server key was known beforehand."""
+
+    run: str
+    rounds: int
+    entries: int
+    server_fingerprint: str
+    pinned: bool
+
+
+def verify_run(path: Path, *, fingerprint: str | None = None) -> Verified:
+    """Check the chain, every signature, every file's hash, and the server's key.
+
+    Args:
+        fingerprint: the server's fingerprint (hex), known from elsewhere; else this account's pin is used.
+
+    Raises:
+        Refused: `path` is not a run directory.
+        VerificationFailed: something was altered; the message names it.
+    """
+    if not path.is_dir() or not (path / TRANSCRIPT).is_file() or not (path / DIRECTORY).is_file():
+        raise Refused(f"{path}: not a run directory (expected {TRANSCRIPT} and {DIRECTORY} in it)")
+    content = (path / DIRECTORY).read_bytes()
+    directory = Directory.from_bytes(content)
+    if SERVER not in directory:
+        raise VerificationFailed(f"{DIRECTORY}: it has no server")
+    entries = verify_transcript((path / TRANSCRIPT).read_bytes(), directory)
+    opening, closing = entries[0]["body"], entries[-1]["body"]
+    if opening.get("directory") != hashlib.sha256(content).hexdigest():
+        raise VerificationFailed(f"{DIRECTORY} was changed: it is not the one that entry 0 names")
+    actual = directory[SERVER].fingerprint
+    run = str(opening.get("run"))
+    expected = fingerprint or (known.hex() if (known := pinned(run)) else None)
+    if expected is not None and expected.lower() != actual.hex():
+        raise VerificationFailed(
+            f"entry 0: the chain is signed by server key {actual.hex()[:16]}, not by the known key "
+            f"{expected[:16]}; it was rebuilt by somebody without the keys"
+        )
+    _verify_files(path, closing.get("files"))
+    rounds = sum(entry["kind"] == "round" for entry in entries)
+    return Verified(run, rounds, len(entries), actual.hex(), pinned=expected is not None)
+
+
+def _verify_files(path: Path, recorded: object) -> None:
+    if not isinstance(recorded, dict):
+        raise VerificationFailed("the closing entry names no files")
+    present = _hashes(path)
+    for name in sorted(set(recorded) | set(present)):
+        if name not in present:
+            raise VerificationFailed(f"{name} is missing")
+        if name not in recorded:
+            raise VerificationFailed(f"{name} was added after the run")
+        if present[name] != recorded[name]:
+            raise VerificationFailed(f"{name} was changed after the run")
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / TRANSCRIPT)
+    return {file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
