@@ -196,6 +196,9 @@ class Layer(Protocol):
     def compose(self, inner: Guarantees) -> Guarantees:
         """The guarantees of this layer around `inner`. Raises `Refused` for a pair that cannot hold."""
 
+    def spent(self, rounds: int) -> Mapping[str, Any] | None:
+        """The privacy spent after so many rounds (unit, epsilon, delta, ...), or None where none is claimed."""
+
 
 class Training(Protocol):
     """Something that acts where the client trains (DP-SGD)."""

@@ -34,6 +34,12 @@ class Composition:
         inner = self.backend.guarantees
         return inner if self.training is None else self.training.compose(inner)
 
+    def spent(self, rounds: int) -> Mapping[str, Any] | None:
+        """The privacy spent after so many rounds, or None where no differential privacy is claimed."""
+        if self.training is not None:
+            return self.training.spent()
+        return self.backend.layer.spent(rounds) if isinstance(self.backend, Layered) else None
+
 
 @functools.cache
 def available() -> Mapping[str, EntryPoint]:
@@ -63,6 +69,11 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> Composition
     return composition
 
 
+def parameter_names(name: str) -> frozenset[str]:
+    """The parameters that `build(name, ...)` takes. Raises `Refused` for an unknown name."""
+    return frozenset(field for part in _expand(name) for field in _load(part, name).Parameters.model_fields)
+
+
 def _expand(name: str) -> list[str]:
     """`dp` alone is a layer around `plain`."""
     parts = name.split("+")
@@ -86,7 +97,7 @@ def _load(part: str, name: str) -> Component:
 
 def _deal(name: str, classes: list[Component], parameters: Mapping[str, Any]) -> list[Any]:
     """Give every part the parameters it knows. A parameter that nobody knows is refused."""
-    known = {field for component in classes for field in component.Parameters.model_fields}
+    known = parameter_names(name)
     for key in parameters:
         if key not in known:
             hint = did_you_mean(key, known) if known else " (it has no parameters)"

@@ -1,0 +1,67 @@
+"""The command line. Commands are entry points in the group `secagg.commands`, loaded only when they are used."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+
+GROUP = "secagg.commands"
+
+
+class Commands(click.Group):
+    """A group whose subcommands are found through entry points."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_entries())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _entries().get(cmd_name)
+        if entry is None:
+            return None
+        try:
+            command: click.Command = entry.load()
+        except ImportError as error:
+            raise click.ClickException(f"the command {cmd_name!r} needs a library: {error}") from None
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _entries() and not args[0].startswith("-"):
+            from secagg.errors import did_you_mean
+
+            raise click.UsageError(f"unknown command {args[0]!r}{did_you_mean(args[0], _entries())}")
+        return super().resolve_command(ctx, args)
+
+
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="secagg")
+def cli() -> None:
+    """Secure aggregation for federated learning: swappable protection, measured leakage."""
+
+
+def main() -> None:
+    """Run the command line. A user's mistake is one line and exit code 2; failed evidence exits with 1."""
+    from secagg.errors import SecaggError
+
+    try:
+        code = cli.main(prog_name="secagg", standalone_mode=False)
+    except click.ClickException as error:
+        click.echo(f"secagg: {' '.join(error.format_message().split())}", err=True)
+        code = 2
+    except SecaggError as error:
+        click.echo(f"secagg: {error}", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("secagg: interrupted", err=True)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 141
+    sys.exit(code if isinstance(code, int) else 0)

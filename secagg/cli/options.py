@@ -1,0 +1,51 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from secagg.errors import Refused
+
+backend_option = click.option(
+    "--backend", required=True, metavar="NAME", help="Backend by name, such as ckks, smpc, dp or dp+plain."
+)
+params_option = click.option(
+    "--params", type=click.IntRange(1), default=1_000_000, show_default=True, help="Parameters of the model."
+)
+clients_option = click.option(
+    "--clients", type=click.IntRange(1), default=10, show_default=True, help="Clients in the cohort."
+)
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the backend; may be repeated."
+)
+json_option = click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the figures as JSON."
+)
+
+
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """`("degree=10", "suite=aes128ctr")` as `{"degree": 10, "suite": "aes128ctr"}`: TOML values, or bare words."""
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not (key and equals):
+            raise Refused(f"--set {setting!r}: expected KEY=VALUE")
+        if key in parsed:
+            raise Refused(f"--set {key}: given twice")
+        try:
+            parsed[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed[key] = value
+    return parsed
+
+
+def write_json(path: Path, text: str) -> None:
+    """Write a JSON file, or raise `Refused` with the reason."""
+    try:
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise Refused(f"{path}: cannot write: {error.strerror}") from None

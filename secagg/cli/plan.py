@@ -1,0 +1,68 @@
+"""`secagg plan`: what a run will cost and show, before it is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from secagg.cli.options import backend_option, clients_option, json_option, params_option, set_option
+
+if TYPE_CHECKING:
+    from secagg.plan import Plan
+
+
+@click.command()
+@backend_option
+@params_option
+@clients_option
+@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Rounds of the run.")
+@set_option
+@json_option
+def command(
+    backend: str, params: int, clients: int, rounds: int, settings: tuple[str, ...], json_file: Path | None
+) -> None:
+    """Plan a run: bytes, seconds, epsilon, and what each party sees."""
+    from secagg.cli.options import parse_settings, write_json
+    from secagg.plan import make_plan
+    from secagg.registry import build, parameter_names
+
+    parameters = parse_settings(settings)
+    if "rounds" in parameter_names(backend):
+        parameters.setdefault("rounds", rounds)
+    plan = make_plan(build(backend, parameters), params=params, clients=clients, rounds=rounds)
+    _print(plan)
+    if json_file is not None:
+        write_json(json_file, plan.model_dump_json(by_alias=True, indent=2))
+
+
+def _print(plan: Plan) -> None:
+    from rich.console import Console
+
+    console = Console()
+
+    def line(label: str, text: str) -> None:
+        console.print(f"  {label:<16} {text}", highlight=False, soft_wrap=True)
+
+    console.print(
+        f"[bold]{plan.backend}[/bold]: {plan.params:,} parameters, {plan.clients} clients, {plan.rounds} rounds",
+        highlight=False,
+    )
+    line("each client", f"{_size(plan.client.upload_bytes)} up, {_size(plan.client.download_bytes)} down")
+    line("", f"{plan.client.cpu_s:.2f} s of CPU, as measured on this machine")
+    line("server", f"{plan.server.cpu_s:.2f} s of CPU, {_size(plan.server.memory_bytes)} of memory for the sum")
+    if plan.privacy is not None:
+        privacy = plan.privacy
+        line("privacy", f"epsilon {privacy.epsilon:.3f} at delta {privacy.delta:g} for each {privacy.unit}")
+        line("", f"noise multiplier {privacy.noise_multiplier:.4f}, sampling rate {privacy.sampling_rate:g}")
+    for party, things in plan.sees.items():
+        line(f"{party} see" + ("s" if party in ("server", "holder") else ""), "; ".join(things))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} GiB"

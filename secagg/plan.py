@@ -1,0 +1,97 @@
+"""`secagg plan`: what a run will cost and show, before anybody trains: bytes, seconds, epsilon, who sees what.
+
+Bytes follow from the backend's own formulas, which a test holds equal to what `bench` measures. Seconds are
+measured here and now on a small round and scaled, so they speak of this machine.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from secagg.bench import Workload, encoding_for, run_bench
+from secagg.driver import Driver
+from secagg.registry import Composition
+from secagg.spec import task_digest
+from secagg.vectors import Layout
+
+_CALIBRATION_PARAMS = 200_000
+_CALIBRATION_CLIENTS = 4
+
+
+class ClientPlan(BaseModel):
+    """One client over all rounds."""
+
+    upload_bytes: int
+    download_bytes: int
+    cpu_s: float
+
+
+class ServerPlan(BaseModel):
+    """The server: CPU over all rounds, memory for the sums of one."""
+
+    cpu_s: float
+    memory_bytes: int
+
+
+class PrivacyPlan(BaseModel):
+    """Epsilon at delta after all rounds, for the unit named."""
+
+    unit: str
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    sampling_rate: float
+    rounds: int
+
+
+class Plan(BaseModel):
+    """Schema `secagg.plan/1`."""
+
+    schema_: Literal["secagg.plan/1"] = Field("secagg.plan/1", alias="schema")
+    backend: str
+    params: int
+    clients: int
+    rounds: int
+    client: ClientPlan
+    server: ServerPlan
+    privacy: PrivacyPlan | None
+    sees: dict[str, list[str]]
+
+
+def make_plan(composition: Composition, *, params: int, clients: int, rounds: int) -> Plan:
+    """Plan `rounds` rounds of `params` parameters among `clients` clients. Raises `Refused`."""
+    backend = composition.backend
+    workload = Workload(params, clients)
+    driver = Driver(backend, workload.names())
+    # No set-up is run for a plan: the spec is only asked what it costs.
+    spec = driver.spec(
+        1, layout=Layout.flat(params), encoding=encoding_for(backend, clients), task=task_digest(b"plan")
+    )
+    traffic = backend.traffic(spec)
+    sample = Workload(min(params, _CALIBRATION_PARAMS), min(clients, _CALIBRATION_CLIENTS))
+    measured = run_bench(composition, sample)
+    larger = params / sample.params
+    spent = composition.spent(rounds)
+    return Plan(
+        backend=composition.name,
+        params=params,
+        clients=clients,
+        rounds=rounds,
+        client=ClientPlan(
+            upload_bytes=traffic.client_upload * rounds,
+            download_bytes=traffic.client_download * rounds,
+            cpu_s=(measured.client.protect_cpu_s + measured.client.reveal_cpu_s) * larger * rounds,
+        ),
+        server=ServerPlan(
+            cpu_s=measured.server.total_cpu_s * larger * rounds * clients / sample.clients,
+            memory_bytes=traffic.server_memory,
+        ),
+        privacy=None if spent is None else _privacy(spent),
+        sees={party: list(things) for party, things in composition.guarantees.sees.items()},
+    )
+
+
+def _privacy(spent: Any) -> PrivacyPlan:
+    return PrivacyPlan(**{field: spent[field] for field in PrivacyPlan.model_fields})
