@@ -6,6 +6,7 @@ and the `local` engine pump. `intercept` sees each letter on its way and may dro
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -202,13 +203,22 @@ class _Exchange:
         while True:
             while sum(self._contribute_if_ready(name, source) for name in clients):
                 pass
-            # Nothing is on its way any more: whoever is still awaited is silent. The server learns it last,
-            # so that a party that can name the cause does so first.
-            waiting = [n for n in [*clients, *helpers, SERVER] if n in self.sessions and self.sessions[n].waiting]
-            if not waiting:
+            silent = self._awaited([*clients, *helpers, SERVER])
+            if silent is None:
                 break
-            absent = self.sessions[waiting[0]].waiting
-            self._call(waiting[0], lambda session, absent=absent: session.close(absent))  # type: ignore[misc]
+            name, absent = silent
+            self._call(name, lambda session, absent=absent: session.close(absent))  # type: ignore[misc]
+
+    def _awaited(self, names: Sequence[PartyId]) -> tuple[PartyId, frozenset[PartyId]] | None:
+        """Nothing is on its way any more: who must be told that somebody is silent, and who that is.
+
+        First one that waits for parties who wait for nobody themselves: there the silence began.
+        """
+        waiting = {n: self.sessions[n].waiting for n in names if n in self.sessions and self.sessions[n].waiting}
+        for name, awaited in waiting.items():
+            if not awaited & set(waiting):
+                return name, awaited
+        return next(iter(waiting.items()), None)
 
     def outcome(self, wall_s: float) -> Outcome:
         where = self._driver.backend.guarantees.result_at
@@ -216,8 +226,7 @@ class _Exchange:
         results = [(n, s.result) for n in names if (s := self.sessions.get(n)) is not None]
         found = [(name, result) for name, result in results if result is not None]
         if not found:
-            reasons = "; ".join(f"{name}: {why}" for name, why in sorted(self.dropped.items()))
-            raise Aborted("no sum came of the round" + (f" ({reasons})" if reasons else ""))
+            raise Aborted(f"no sum came of the round{self._reasons()}")
         return Outcome(
             spec=self.spec,
             result=found[0][1],
@@ -234,17 +243,24 @@ class _Exchange:
         self._join(SERVER, self.spec)
         for name in [*self.spec.roster.helpers, *self.spec.roster.clients]:
             for letter in self._driver.intercept(Letter(SERVER, name, proposal, "proposal")):
-                self.meters[SERVER].sent_bytes += len(letter.frame)
-                self.meters[name].received_bytes += len(letter.frame)
-                try:
-                    spec = open_proposal(bytes(letter.frame), self._driver.directory)
-                    if name in spec.roster.clients:
-                        admit(spec, self._driver.policy, self._driver.directory, task=self._task)
-                    self._join(name, spec)
-                except (Aborted, Refused) as error:
-                    self._leave(name, error)
+                if letter.kind == "frame":
+                    self._carry(self._deliver(letter))
+                else:
+                    self._show(name, bytes(letter.frame))
             if name not in self.sessions and name not in self.dropped:
                 self._leave(name, "never got the proposal")
+
+    def _show(self, name: PartyId, proposal: bytes) -> None:
+        """A party reads the proposal and joins, or leaves with its reason."""
+        self.meters[SERVER].sent_bytes += len(proposal)
+        self.meters[name].received_bytes += len(proposal)
+        try:
+            spec = open_proposal(proposal, self._driver.directory)
+            if name in spec.roster.clients:
+                admit(spec, self._driver.policy, self._driver.directory, task=self._task)
+            self._join(name, spec)
+        except (Aborted, Refused) as error:
+            self._leave(name, error)
 
     def _join(self, name: PartyId, spec: RoundSpec) -> None:
         driver = self._driver
@@ -271,30 +287,38 @@ class _Exchange:
 
     def _leave(self, name: PartyId, why: object) -> None:
         if name not in self.spec.roster.clients:
-            raise Aborted(f"{name}: {why}")
+            raise Aborted(f"{name}: {why}{self._reasons()}")
         self.dropped[name] = str(why)
         self.sessions.pop(name, None)
 
+    def _reasons(self) -> str:
+        """Why clients left: the first three, as they may name the cause of what came after."""
+        left = [f"{name}: {why}" for name, why in sorted(self.dropped.items())]
+        return f" ({'; '.join(left[:3])}{'; ...' if left[3:] else ''})" if left else ""
+
     def _call(self, name: PartyId, action: Callable[[Session], Iterable[Send]]) -> None:
-        """Let `name` act, and deliver what it sends, depth first: one message is in memory at a time."""
-        stack = [self._metered(name, action)]
+        """Let `name` act, and deliver what it sends."""
+        self._carry(self._metered(name, action))
+
+    def _carry(self, letters: Iterator[Letter]) -> None:
+        """Deliver letters and the answers to them, depth first: one message is in memory at a time."""
+        stack = [letters]
         while stack:
-            send = next(stack[-1], None)
-            if send is None:
+            letter = next(stack[-1], None)
+            if letter is None:
                 stack.pop()
                 continue
-            sender, letter = send
-            for arrived in self._driver.intercept(letter):
-                self.meters[sender].sent_bytes += len(arrived.frame)
-                stack.append(self._deliver(arrived))
+            arriving = self._driver.intercept(letter)
+            stack.append(itertools.chain.from_iterable(map(self._deliver, arriving)))
 
-    def _deliver(self, letter: Letter) -> Iterator[tuple[PartyId, Letter]]:
+    def _deliver(self, letter: Letter) -> Iterator[Letter]:
+        self.meters[letter.sender].sent_bytes += len(letter.frame)
         if letter.to not in self.sessions:
             return
         self.meters[letter.to].received_bytes += len(letter.frame)
         yield from self._metered(letter.to, lambda session: session.receive(letter.sender, letter.frame))
 
-    def _metered(self, name: PartyId, action: Callable[[Session], Iterable[Send]]) -> Iterator[tuple[PartyId, Letter]]:
+    def _metered(self, name: PartyId, action: Callable[[Session], Iterable[Send]]) -> Iterator[Letter]:
         session = self.sessions.get(name)
         if session is None:
             return
@@ -306,7 +330,7 @@ class _Exchange:
                     send = next(sends, None)
                 if send is None:
                     return
-                yield name, Letter(name, send.to, send.frame)
+                yield Letter(name, send.to, send.frame)
         except Rejected as error:
             self.rejected.append(error)
         except Aborted as error:

@@ -1,7 +1,8 @@
 """`secagg plan`: what a run will cost and show, before anybody trains: bytes, seconds, epsilon, who sees what.
 
 Bytes follow from the backend's own formulas, which a test holds equal to what `bench` measures. Seconds are
-measured here and now on a small round and scaled, so they speak of this machine.
+measured here and now on two small rounds, and a straight line is laid through them, so they speak of this
+machine.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from secagg.registry import Composition
 from secagg.spec import task_digest
 from secagg.vectors import Layout
 
-_CALIBRATION_PARAMS = 200_000
+_CALIBRATION_PARAMS = (40_000, 240_000)
 _CALIBRATION_CLIENTS = 4
 
 
@@ -70,9 +71,7 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
         1, layout=Layout.flat(params), encoding=encoding_for(backend, clients), task=task_digest(b"plan")
     )
     traffic = backend.traffic(spec)
-    sample = Workload(min(params, _CALIBRATION_PARAMS), min(clients, _CALIBRATION_CLIENTS))
-    measured = run_bench(composition, sample)
-    larger = params / sample.params
+    client_s, server_s = _measured_seconds(composition, params, clients)
     spent = composition.spent(rounds)
     return Plan(
         backend=composition.name,
@@ -82,15 +81,32 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
         client=ClientPlan(
             upload_bytes=traffic.client_upload * rounds,
             download_bytes=traffic.client_download * rounds,
-            cpu_s=(measured.client.protect_cpu_s + measured.client.reveal_cpu_s) * larger * rounds,
+            cpu_s=client_s * rounds,
         ),
         server=ServerPlan(
-            cpu_s=measured.server.total_cpu_s * larger * rounds * clients / sample.clients,
+            cpu_s=server_s * rounds,
             memory_bytes=traffic.server_memory,
         ),
         privacy=None if spent is None else _privacy(spent),
         sees={party: list(things) for party, things in composition.guarantees.sees.items()},
     )
+
+
+def _measured_seconds(composition: Composition, params: int, clients: int) -> tuple[float, float]:
+    """CPU seconds of one client and of the server in one round, extrapolated from two small ones."""
+    sizes = [min(params, size) for size in _CALIBRATION_PARAMS]
+    reports = [run_bench(composition, Workload(size, min(clients, _CALIBRATION_CLIENTS)), repeat=3) for size in sizes]
+    per_client = clients / reports[0].clients
+
+    def extrapolate(small: float, large: float) -> float:
+        if sizes[0] == sizes[1]:
+            return large
+        slope = max(0.0, (large - small) / (sizes[1] - sizes[0]))
+        return large + slope * (params - sizes[1])
+
+    client = [report.client.protect_cpu_s + report.client.reveal_cpu_s for report in reports]
+    server = [report.server.total_cpu_s * per_client for report in reports]
+    return extrapolate(*client), extrapolate(*server)
 
 
 def _privacy(spent: Any) -> PrivacyPlan:

@@ -30,10 +30,11 @@ from secagg.spec import RoundSpec
 
 @dataclass
 class OpenStep:
-    """A step that still takes messages: from whom, and how long a body may be (bytes)."""
+    """A step that still takes messages: from whom, how long a body may be (bytes), and whether we wait for it."""
 
     expected: set[PartyId]
     limit: int
+    awaited: bool = True
 
 
 class RoundSession:
@@ -82,7 +83,7 @@ class RoundSession:
 
     @property
     def waiting(self) -> frozenset[PartyId]:
-        return frozenset().union(*(step.expected for step in self._open.values()))
+        return frozenset().union(*(step.expected for step in self._open.values() if step.awaited))
 
     @property
     def agreed(self) -> bytes:
@@ -138,7 +139,8 @@ class RoundSession:
             raise Refused(f"{min(unknown)!r} is declared absent and not in the roster")
         with self._final():
             for step in self._open.values():
-                step.expected -= set(absent)
+                if step.awaited:
+                    step.expected -= set(absent)
             return self._advance()
 
     def dump(self) -> bytes:
@@ -147,7 +149,7 @@ class RoundSession:
                 "spec": self.spec.digest,
                 "party": self.party.name,
                 "left": self._left,
-                "open": [[step, sorted(o.expected), o.limit] for step, o in sorted(self._open.items())],
+                "open": [[step, sorted(o.expected), o.limit, o.awaited] for step, o in sorted(self._open.items())],
                 "closed": sorted(self._closed),
                 "accepted": [[*key, digest, self._headers[key]] for key, digest in sorted(self._accepted.items())],
                 "replies": [
@@ -167,7 +169,7 @@ class RoundSession:
         if fields["spec"] != self.spec.digest or fields["party"] != self.party.name:
             raise Refused("stored session: it belongs to another round or another party")
         self._left = fields["left"]
-        self._open = {step: OpenStep(set(names), limit) for step, names, limit in fields["open"]}
+        self._open = {step: OpenStep(set(names), *more) for step, names, *more in fields["open"]}
         self._closed = set(fields["closed"])
         for sender, step, part, digest, header in fields["accepted"]:
             self._accepted[sender, step, part] = digest
@@ -195,9 +197,12 @@ class RoundSession:
     def clients(self) -> frozenset[PartyId]:
         return frozenset(self.spec.roster.clients)
 
-    def open_step(self, step: int, senders: Iterable[PartyId], *, limit: int) -> None:
-        """From now on, one message of `step` is taken from each of `senders`, with at most `limit` bytes."""
-        self._open[step] = OpenStep(set(senders), limit)
+    def open_step(self, step: int, senders: Iterable[PartyId], *, limit: int, awaited: bool = True) -> None:
+        """From now on, one message of `step` is taken from each of `senders`, with at most `limit` bytes.
+
+        A step that is not `awaited` is a request that may come or not: nobody is declared absent in it.
+        """
+        self._open[step] = OpenStep(set(senders), limit, awaited)
 
     def heard(self, step: int) -> tuple[PartyId, ...]:
         """Whose message of `step` was accepted, sorted by name."""

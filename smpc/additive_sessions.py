@@ -71,7 +71,7 @@ class AdditiveClient(_AdditiveSession):
         self._seeds: dict[PartyId, bytes] = {}
         self._cleared = False
         self.open_step(KEY, self.helpers, limit=32)
-        self.open_step(GO, [SERVER], limit=0)
+        self.open_step(GO, [SERVER], limit=0, awaited=False)
 
     @property
     def ready(self) -> bool:
@@ -92,8 +92,6 @@ class AdditiveClient(_AdditiveSession):
         if step == KEY:
             self.require_all(KEY, self.helpers)
             return [self._share_seed(helper) for helper in self.helpers]
-        if not self._cleared:
-            raise Aborted("the server never asked for the vector; nothing was revealed")
         return ()
 
     def contribute_integers(self, integers: Integers) -> Iterable[Send]:
@@ -157,12 +155,10 @@ class AdditiveHelper(_AdditiveSession):
     def complete(self, step: int) -> Iterable[Send]:
         if step == SEED:
             size = set_bytes(len(self.clients))
-            self.open_step(COHORT, [SERVER], limit=size)
+            self.open_step(COHORT, [SERVER], limit=size, awaited=False)
             self.open_step(AGREE, self._others, limit=32)
             held = encode_set(self._seeds, self.ordered_clients)
             return [self.send(SERVER, HELD, held)]
-        if step == COHORT and not self._cohort:
-            raise Aborted("the server named no cohort; nothing was revealed")
         if step == AGREE:
             self.require_all(AGREE, self._others)
         if {COHORT, AGREE} <= self._closed:
