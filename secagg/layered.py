@@ -1,4 +1,7 @@
-"""A layer around a sum backend: `dp+secaggplus` is the same backend, with noise where the layer puts it."""
+"""Layers around a sum backend: `dp+secaggplus` is the same backend, with noise where the layer puts it.
+
+The client halves run in the order of the name, the server halves in reverse.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,21 @@ from secagg.spec import RoundSpec
 
 
 class Layered:
-    """`layer` around `inner`; itself a `Backend`."""
+    """`layers` (the outermost first) around `inner`; itself a `Backend`."""
 
     kind: ClassVar[Literal["sum"]] = "sum"
 
-    def __init__(self, layer: Layer, inner: Backend) -> None:
-        self.layer = layer
+    def __init__(self, layers: Sequence[Layer], inner: Backend) -> None:
+        self.layers = tuple(layers)
         self.inner = inner
-        self.name = f"{layer.name}+{inner.name}"
-        self.parameters: Mapping[str, Any] = {**inner.parameters, **layer.parameters}
+        self.name = "+".join([*(layer.name for layer in layers), inner.name])
         self.has_setup = inner.has_setup
-        # Refuses a pair that cannot hold, before anything is started.
-        self._guarantees = layer.compose(inner.guarantees)
+        self.parameters: Mapping[str, Any] = dict(inner.parameters)
+        # Composed at once: a pair that cannot hold is refused before anything is started.
+        self._guarantees = inner.guarantees
+        for layer in reversed(self.layers):
+            self.parameters = {**self.parameters, **layer.parameters}
+            self._guarantees = layer.compose(self._guarantees)
 
     @property
     def guarantees(self) -> Guarantees:
@@ -39,7 +45,8 @@ class Layered:
 
     def check(self, spec: RoundSpec) -> None:
         self.inner.check(spec)
-        self.layer.check(spec)
+        for layer in self.layers:
+            layer.check(spec)
 
     def traffic(self, spec: RoundSpec) -> Traffic:
         return self.inner.traffic(spec)
@@ -48,22 +55,24 @@ class Layered:
         if spec.phase == "setup":
             return self.inner.session(spec, party, state=state)
         stored: dict[str, Any] = record.decode(state) if state else {"inner": b"", "released": None}
-        session = LayeredSession(self.layer, self.inner.session(spec, party, setup=setup, state=stored["inner"]), party)
+        session = LayeredSession(
+            self.layers, self.inner.session(spec, party, setup=setup, state=stored["inner"]), party
+        )
         session.restore(stored["released"])
         return session
 
 
 class LayeredSession:
-    """The inner session, with the layer's client half before `contribute` and its server half on `result`.
+    """The inner session, with the layers' client halves before `contribute` and their server halves on `result`.
 
-    The server half acts once: its outcome is stored, so that a restored session releases the same sum and
+    The server halves act once: the outcome is stored, so that a restored session releases the same sum and
     nobody can average fresh noise away.
     """
 
-    def __init__(self, layer: Layer, inner: Session, party: Party) -> None:
+    def __init__(self, layers: Sequence[Layer], inner: Session, party: Party) -> None:
         self.spec = inner.spec
         self.result: SecureSum | None = None
-        self._layer = layer
+        self._layers = layers
         self._inner = inner
         self._rng = party.rng
 
@@ -96,11 +105,14 @@ class LayeredSession:
         encoding = self.spec.encoding
         self.spec.layout.check(vector)
         encoding.check_weight(weight)
-        shaped = self._layer.before(vector, encoding)
-        return self.contribute_integers(encoding.encode(shaped, weight).integers)
+        for layer in self._layers:
+            vector = layer.before(vector, encoding)
+        return self.contribute_integers(encoding.encode(vector, weight).integers)
 
     def contribute_integers(self, integers: Integers) -> Iterable[Send]:
-        return self._inner.contribute_integers(self._layer.onto(integers, self.spec.encoding, self._rng))
+        for layer in self._layers:
+            integers = layer.onto(integers, self.spec.encoding, self._rng)
+        return self._inner.contribute_integers(integers)
 
     def dump(self) -> bytes:
         released = None if self.result is None else self.result.to_fields()
@@ -112,5 +124,8 @@ class LayeredSession:
 
     def _release(self, sends: Iterable[Send]) -> Iterable[Send]:
         if self.result is None and self._inner.result is not None:
-            self.result = self._layer.after(self._inner.result, self._rng)
+            total = self._inner.result
+            for layer in reversed(self._layers):
+                total = layer.after(total, self._rng)
+            self.result = total
         return sends

@@ -38,7 +38,9 @@ class Composition:
         """The privacy spent after so many rounds, or None where no differential privacy is claimed."""
         if self.training is not None:
             return self.training.spent()
-        return self.backend.layer.spent(rounds) if isinstance(self.backend, Layered) else None
+        layers = self.backend.layers if isinstance(self.backend, Layered) else ()
+        claims = [claim for layer in layers if (claim := layer.spent(rounds)) is not None]
+        return claims[0] if claims else None
 
 
 @functools.cache
@@ -60,9 +62,9 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> Composition
     if kinds[-1] != "sum" or "sum" in kinds[:-1] or "training" in kinds[1:]:
         raise Refused(f"backend {name!r}: expected [training+][layer+]sum, got {'+'.join(kinds)}")
     backend: Any = made[-1]
-    for layer in reversed(made[:-1]):
-        if layer.kind == "layer":
-            backend = Layered(layer, backend)
+    layers: list[Any] = [part for part in made if part.kind == "layer"]
+    if layers:
+        backend = Layered(layers, backend)
     training: Any = made[0] if kinds[0] == "training" else None
     composition = Composition(name, backend, training)
     _ = composition.guarantees  # a pair that cannot hold is refused here

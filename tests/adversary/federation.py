@@ -48,14 +48,12 @@ class Federation:
             divisor=clients if self.uniform else None,
         )
         self.wire: Callable[[Letter], Iterable[Letter]] = deliver
-        self.driver = Driver(self.backend, self.names, intercept=lambda letter: self.wire(letter))
+        self.driver = Driver(self.backend, self.names, intercept=self._on_the_wire)
         self.driver.set_up(layout=self.layout, encoding=self.encoding)
         self.absent: set[PartyId] = set()
 
-    @property
-    def collector(self) -> PartyId:
-        """Who receives the clients' vectors."""
-        return SERVER
+    def _on_the_wire(self, letter: Letter) -> Iterable[Letter]:
+        return self.wire(letter)
 
     def spec(self, number: int = 1, **changes: Any) -> RoundSpec:
         fields = {"layout": self.layout, "encoding": self.encoding, "task": TASK} | changes

@@ -1,4 +1,4 @@
-"""Messages that are replayed, repeated, altered, misordered or too large: T3-T6, T12-T14, T16, T22, for every backend."""
+"""Replayed, repeated, altered, misordered, oversized messages: T3-T6, T12-T14, T16, T22, for every backend."""
 
 from __future__ import annotations
 
