@@ -1,0 +1,58 @@
+"""Opening a sum: decrypt, round to the integer grid, and refuse whatever cannot be an honest sum.
+
+Every slot of an honest sum of C ciphertexts is within `noise.slot_error` of an integer below 2^31, and the
+padding is zero. A ciphertext that was made to probe the key, such as (0, Delta), which decrypts to the
+secret key itself, fails that. The refusal is one sentence without a value: which slot, or how far, would tell
+of the noise. The check is no proof: only a holder that recomputes the sum from signed ciphertexts knows that
+it is one, and a decryption must be done once for a round and its result stored (C5, C6).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he.keys import SecretKey
+from he.noise import require_exact, slot_error
+from he.parameters import SUM_BITS, KeyMode
+from he.residues import Malformed
+from he.seal import open_seal
+from he.sums import sum_residues
+
+
+class Decryptor:
+    """Opens sums of ciphertexts that were encrypted in one key mode."""
+
+    def __init__(self, key: SecretKey, key_mode: KeyMode) -> None:
+        self.parameters = key.parameters
+        self.key_mode = key_mode
+        self._seal = open_seal(key.parameters)
+        self._secret = key.to_seal()
+
+    def decrypt(self, body: bytes | memoryview, *, length: int, clients: int) -> NDArray[np.int64]:
+        """The exact integer sum, int64 of shape `(length,)`, of `clients` encrypted vectors.
+
+        Guarantee: for honest ciphertexts whose true sum is below 2^31 in magnitude, the result is that sum
+        except with probability 2^-40, and then this function of the inputs is all that the result depends on.
+
+        Raises:
+            Refused: the sum of so many clients would not be exact.
+            Malformed: not the exact length, a residue not below q, transparent, or no honest sum of `clients`.
+        """
+        parameters = self.parameters
+        require_exact(parameters, self.key_mode, clients=clients)
+        tolerance = slot_error(parameters, self.key_mode, clients=clients)
+        residues = sum_residues(body, parameters, length=length)
+        half = parameters.degree // 2
+        out = np.empty((residues.shape[0], 2, half), np.int64)
+        honest = True
+        for block, both in zip(out, residues, strict=True):
+            slots = self._seal.decrypt(self._seal.ciphertext(both, scale=parameters.scale), self._secret)
+            parts = np.stack((slots.real, slots.imag))
+            nearest = np.rint(parts)
+            honest &= bool(np.abs(parts - nearest).max() <= tolerance and np.abs(nearest).max() < 2.0**SUM_BITS)
+            block[:] = nearest
+        values = out.reshape(-1)
+        if not honest or values[length:].any():
+            raise Malformed(f"not a sum of {clients} honest ciphertexts")
+        return values[:length]

@@ -1,0 +1,120 @@
+"""Keys: a public one that travels, and a secret one that has no way into a message to the server (C1).
+
+They are separate types without a common base. A secret key does not print, pickle or copy; its one way out is
+named for its one use, the shared-key mode, in which clients hold it and the server must not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+
+from he.embedding import to_coefficients
+from he.noise import public_key_slot_bound, secret_slot_bound
+from he.parameters import Parameters
+from he.residues import Malformed, Residues, ciphertext_residues, pack, records, unpack
+from he.seal import Slots, open_seal
+from secagg.errors import Refused
+
+_DRAWS = 100
+
+
+class PublicKey:
+    """A CKKS public key (b, a): two polynomials, `parameters.public_key_bytes` on the wire."""
+
+    def __init__(self, parameters: Parameters, residues: Residues) -> None:
+        self.parameters = parameters
+        self.residues = residues
+        self.residues.flags.writeable = False
+
+    def to_bytes(self) -> bytes:
+        """The key on the wire: both polynomials, packed."""
+        return pack(self.residues, self.parameters).tobytes()
+
+    @classmethod
+    def from_bytes(cls, body: bytes | memoryview, parameters: Parameters) -> PublicKey:
+        """Read a key from a peer.
+
+        Raises:
+            Malformed: not the exact length, a residue not below q, or a zero polynomial that would hide nothing.
+        """
+        rows = records(body, count=1, record_bytes=parameters.public_key_bytes)
+        return cls(parameters, ciphertext_residues(rows, parameters)[0])
+
+
+class SecretKey:
+    """A CKKS secret key, uniform ternary. Made by `generate`, or by a client of the shared-key mode from bytes."""
+
+    __slots__ = ("_parameters", "_residues")
+
+    def __init__(self, parameters: Parameters, residues: Residues) -> None:
+        self._parameters = parameters
+        self._residues = residues
+        self._residues.flags.writeable = False
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the key is for."""
+        return self._parameters
+
+    def to_seal(self) -> Any:
+        """The key as SEAL's object, for the engine's own use."""
+        return open_seal(self._parameters).secret_key(self._residues)
+
+    def export_for_client(self) -> bytes:
+        """The key itself, `parameters.secret_key_bytes`, to be sealed to a client in the shared-key mode.
+
+        Whoever has these bytes opens every ciphertext under the key, alone.
+        """
+        return pack(self._residues, self._parameters).tobytes()
+
+    @classmethod
+    def load_for_client(cls, body: bytes | memoryview, parameters: Parameters) -> SecretKey:
+        """Read an exported key.
+
+        Raises:
+            Malformed: not the exact length, a residue not below q, or no ternary polynomial of acceptable size.
+        """
+        rows = records(body, count=1, record_bytes=parameters.secret_key_bytes)
+        key = cls(parameters, unpack(rows, parameters)[0])
+        slots = _plaintext_slots(key._residues, parameters)
+        if not np.abs(slots).max() <= secret_slot_bound(parameters.degree):
+            raise Malformed("not a secret key: it is too large to be ternary")
+        coefficients = to_coefficients(slots)
+        nearest = np.rint(coefficients)
+        if np.abs(nearest).max() > 1 or np.abs(coefficients - nearest).max() > 1e-6 or not nearest.any():
+            raise Malformed("not a secret key: its coefficients are not ternary")
+        return key
+
+    def __repr__(self) -> str:
+        return f"<SecretKey {self._parameters.name}, not shown>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a SecretKey is neither pickled nor copied")
+
+
+def generate(parameters: Parameters) -> tuple[SecretKey, PublicKey]:
+    """Draw a key pair with SEAL's randomness.
+
+    Keys whose secret or whose noise is large at some zeta are drawn again, one pair in six: `noise` counts on
+    it. That costs 0.3 bits of the key's entropy.
+    """
+    seal = open_seal(parameters)
+    for _ in range(_DRAWS):
+        drawn, key = seal.draw_keys()
+        secret = seal.residues_of(drawn, polynomials=1)[0]
+        if np.abs(_plaintext_slots(secret, parameters)).max() > secret_slot_bound(parameters.degree):
+            continue
+        public = seal.residues_of(key, polynomials=2)
+        # A public key is an encryption of zero: decrypted, it is its own noise.
+        noise = seal.decrypt(seal.ciphertext(public, scale=1.0), drawn)
+        if np.abs(noise).max() <= public_key_slot_bound(parameters.degree):
+            return SecretKey(parameters, secret), PublicKey(parameters, public)
+    raise Refused(f"no acceptable key in {_DRAWS} draws: SEAL's randomness is not what it should be")
+
+
+def _plaintext_slots(residues: Residues, parameters: Parameters) -> Slots:
+    """The embedding of a polynomial in transform form with small signed coefficients."""
+    seal = open_seal(parameters)
+    return seal.slots_of(seal.plaintext(residues, scale=1.0))

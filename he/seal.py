@@ -1,0 +1,205 @@
+"""SEAL's objects in memory: residues in, residues out, and no header that a peer could have written.
+
+`tenseal.sealapi` saves to file paths only, always compressed by zstd, and loads what the header in the file
+says. A memory file stands for the path; what SEAL wrote is inflated by the very zstd inside the binding, and
+what SEAL reads is made here: a fixed uncompressed header, members copied from an object that SEAL made under
+the same parameters, then residues that `residues.unpack` has checked. Hence SEAL's parser never meets
+a length, a degree, a scale or a parameter id that came over the network (C3, C4, C7).
+
+The layout is that of SEAL 4.x: a 16-byte header, members, and last an array with its own header.
+A seeded ciphertext ends in the record of its generator: header, type, 64-byte seed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tenseal import sealapi
+
+from he.parameters import SEED_BYTES, Parameters
+from he.residues import Bytes, Residues
+from secagg.errors import Refused
+
+Slots = NDArray[np.complex128]
+
+_HEADER_BYTES = 16
+_ARRAY_BYTES = 24
+_CIPHERTEXT_MEMBERS = 73
+_PLAINTEXT_MEMBERS = 48
+_GENERATOR_BYTES = 16 + 1
+
+
+class Seal:
+    """A SEAL context for one set of parameters, and the passage between its objects and arrays of residues."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        """Raises `Refused` if SEAL turns the parameters down, or its memory files are not to be had here."""
+        self.parameters = parameters
+        self._inflate = _zstd_decompress()
+        scheme = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.CKKS)
+        scheme.set_poly_modulus_degree(parameters.degree)
+        scheme.set_coeff_modulus([sealapi.Modulus(parameters.modulus)])
+        self.context = sealapi.SEALContext(scheme, True, sealapi.SEC_LEVEL_TYPE.TC128)
+        if not self.context.parameters_set():
+            raise Refused(f"{parameters.name}: SEAL says {self.context.parameters_error_name()}")
+        self.encoder = sealapi.CKKSEncoder(self.context)
+        self.evaluator = sealapi.Evaluator(self.context)
+
+    def encode(self, slots: Any, scale: float) -> Any:
+        """A plaintext of a list or array of up to N/2 complex slots."""
+        plaintext = sealapi.Plaintext()
+        self.encoder.encode(slots, scale, plaintext)
+        return plaintext
+
+    def empty_ciphertext(self) -> Any:
+        """A ciphertext for SEAL to write into."""
+        return sealapi.Ciphertext()
+
+    def draw_keys(self) -> tuple[Any, Any]:
+        """A fresh secret key and a public key to it."""
+        generator = sealapi.KeyGenerator(self.context)
+        public = sealapi.PublicKey()
+        generator.create_public_key(public)
+        return generator.secret_key(), public
+
+    def encryptor(self, key: Any) -> Any:
+        """An encryptor under a public or a secret key."""
+        return sealapi.Encryptor(self.context, key)
+
+    def decrypt(self, ciphertext: Any, secret: Any) -> Slots:
+        """The N/2 complex slots of a ciphertext."""
+        plaintext = sealapi.Plaintext()
+        sealapi.Decryptor(self.context, secret).decrypt(ciphertext, plaintext)
+        return self.slots_of(plaintext)
+
+    def residues_of(self, item: Any, *, polynomials: int) -> Residues:
+        """The residues, shape `(polynomials, N)`, of a full ciphertext, a public key, or a secret key (one)."""
+        members = _CIPHERTEXT_MEMBERS if polynomials == 2 else _PLAINTEXT_MEMBERS
+        payload = self._payload(item, members + _ARRAY_BYTES + 8 * polynomials * self.parameters.degree)
+        return payload[members + _ARRAY_BYTES :].view("<u8").reshape(polynomials, -1)
+
+    def seeded_parts(self, item: Any) -> tuple[Residues, Bytes]:
+        """The first polynomial, shape `(N,)`, and the 64-byte seed of the second, of a seeded ciphertext."""
+        start = _CIPHERTEXT_MEMBERS + _ARRAY_BYTES
+        end = start + 8 * self.parameters.degree
+        payload = self._payload(item, end + _GENERATOR_BYTES + SEED_BYTES)
+        return payload[start:end].view("<u8"), payload[end + _GENERATOR_BYTES :]
+
+    def ciphertext(self, residues: Residues, *, scale: float) -> Any:
+        """A full ciphertext of residues of shape `(2, N)`, at `scale`."""
+        item = sealapi.Ciphertext()
+        self._load(item, self._members_at(scale), residues)
+        return item
+
+    def seeded_ciphertext(self, residues: Residues, seed: Bytes, *, scale: float) -> Any:
+        """A full ciphertext of a first polynomial of shape `(N,)` and the seed, which SEAL expands."""
+        item = sealapi.Ciphertext()
+        tail = self._generator_record + seed.tobytes()
+        self._load(item, self._members_at(scale), residues, tail)
+        return item
+
+    def public_key(self, residues: Residues) -> Any:
+        """A public key of residues of shape `(2, N)`."""
+        item = sealapi.PublicKey()
+        self._load(item, self._members_at(1.0), residues)
+        return item
+
+    def secret_key(self, residues: Residues) -> Any:
+        """A secret key of residues of shape `(N,)`."""
+        item = sealapi.SecretKey()
+        self._load(item, self._plain_members, residues)
+        return item
+
+    def plaintext(self, residues: Residues, *, scale: float) -> Any:
+        """A plaintext of residues of shape `(N,)`, at `scale`."""
+        item = sealapi.Plaintext()
+        self._load(item, self._plain_members[:-8] + struct.pack("<d", scale), residues)
+        return item
+
+    def slots_of(self, plaintext: Any) -> Slots:
+        """The N/2 complex slots of a plaintext."""
+        return np.fromiter(self.encoder.decode_complex(plaintext), np.complex128, self.parameters.degree // 2)
+
+    def _members_at(self, scale: float) -> bytes:
+        # The last two members: the scale, and a correction factor that CKKS does not use.
+        return self._full_members[:-16] + struct.pack("<dQ", scale, 1)
+
+    @cached_property
+    def _full_members(self) -> bytes:
+        _, key = self.draw_keys()
+        size = _CIPHERTEXT_MEMBERS + _ARRAY_BYTES + 16 * self.parameters.degree
+        return self._payload(key, size)[:_CIPHERTEXT_MEMBERS].tobytes()
+
+    @cached_property
+    def _plain_members(self) -> bytes:
+        key, _ = self.draw_keys()
+        size = _PLAINTEXT_MEMBERS + _ARRAY_BYTES + 8 * self.parameters.degree
+        return self._payload(key, size)[:_PLAINTEXT_MEMBERS].tobytes()
+
+    @cached_property
+    def _generator_record(self) -> bytes:
+        secret, _ = self.draw_keys()
+        item = self.encryptor(secret).encrypt_zero_symmetric()
+        start = _CIPHERTEXT_MEMBERS + _ARRAY_BYTES + 8 * self.parameters.degree
+        return self._payload(item, start + _GENERATOR_BYTES + SEED_BYTES)[start:][:_GENERATOR_BYTES].tobytes()
+
+    def _payload(self, item: Any, size: int) -> Bytes:
+        """What SEAL writes for `item`, inflated, without the outer header: exactly `size` bytes."""
+        # A file for every object: one kept open would be shared with the children of a fork.
+        descriptor = os.memfd_create("seal")
+        try:
+            item.save(f"/proc/self/fd/{descriptor}")
+            compressed = os.pread(descriptor, os.fstat(descriptor).st_size, _HEADER_BYTES)
+        finally:
+            os.close(descriptor)
+        out = np.empty(size, np.uint8)
+        written = self._inflate(out.ctypes.data, size, compressed, len(compressed))
+        if written != size:
+            raise Refused("this build of SEAL does not write the layout of SEAL 4.x")
+        return out
+
+    def _load(self, item: Any, members: bytes, residues: Residues, tail: bytes = b"") -> None:
+        words = np.ascontiguousarray(residues, "<u8")
+        array = _header(_ARRAY_BYTES + words.nbytes) + struct.pack("<Q", words.size)
+        size = _HEADER_BYTES + len(members) + len(array) + words.nbytes + len(tail)
+        descriptor = os.memfd_create("seal")
+        try:
+            if os.writev(descriptor, [_header(size), members, array, words.data, tail]) != size:
+                raise Refused(f"no memory for an object of {size} bytes")
+            item.load(self.context, f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+
+
+@lru_cache(maxsize=8)
+def open_seal(parameters: Parameters) -> Seal:
+    """The process's context for these parameters; making one takes some milliseconds."""
+    return Seal(parameters)
+
+
+def _header(size: int) -> bytes:
+    """SEAL's header of an uncompressed object of `size` bytes, itself included."""
+    magic, major, minor, uncompressed = 0xA15E, 4, _SEAL_MINOR, 0
+    return struct.pack("<HBBBBHQ", magic, _HEADER_BYTES, major, minor, uncompressed, 0, size)
+
+
+_SEAL_MINOR = int(sealapi.Serialization.SEALHeader().version_minor)
+
+
+def _zstd_decompress() -> Any:
+    """`ZSTD_decompress` of the zstd that SEAL itself was built with. It is given local data only."""
+    if not hasattr(os, "memfd_create"):
+        raise Refused("SEAL objects pass through memory files, which this system does not have (Linux does)")
+    library = ctypes.CDLL(sealapi._sealapi_cpp.__file__)
+    if not hasattr(library, "ZSTD_decompress"):
+        raise Refused("this build of tenseal does not export its zstd")
+    function = library.ZSTD_decompress
+    function.restype = ctypes.c_size_t
+    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
+    return function

@@ -1,0 +1,139 @@
+"""Adding ciphertexts as they arrive, without any key: all that an aggregation server does.
+
+Polynomials are kept in transform form, where adding ciphertexts is adding residues modulo q. Public-key records
+are therefore added by numpy, and SEAL never sees them. Seeded ones are expanded and added by SEAL, from
+a header made here. Both sums are full ciphertexts, `parameters.sum_bytes(length)`, of one form.
+
+Memory: one sum, 16 bytes an integer, allocated at the first ciphertext.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from he.parameters import SEED_BYTES, Parameters
+from he.residues import Bytes, Malformed, Residues, add_into, ciphertext_residues, pack, records, unpack
+from he.seal import open_seal
+from secagg.errors import Refused
+
+_BLOCK = 8
+
+
+class CiphertextSum(Protocol):
+    """A running sum of encryptions of vectors of one length."""
+
+    count: int
+
+    def fold(self, body: bytes | memoryview) -> None:
+        """Add one encrypted vector. All of it is checked before any of it is added.
+
+        Raises:
+            Malformed: not the exact length, a residue not below q, a transparent record, a seed used twice.
+        """
+        ...
+
+    def to_bytes(self) -> bytes:
+        """The sum so far, `parameters.sum_bytes(length)`. Raises `Refused` if nothing was added."""
+        ...
+
+    def restore(self, body: bytes, *, count: int) -> None:
+        """Go on from what `to_bytes` gave after `count` folds. Raises `Malformed`."""
+        ...
+
+
+class PublicSum:
+    """A `CiphertextSum` of public-key encryptions, in numpy alone."""
+
+    def __init__(self, parameters: Parameters, length: int) -> None:
+        self.count = 0
+        self._parameters = parameters
+        self._length = length
+        self._ciphertexts = parameters.ciphertexts(length)
+        self._total: Residues | None = None
+
+    def fold(self, body: bytes | memoryview) -> None:
+        """See `CiphertextSum.fold`."""
+        rows = records(body, count=self._ciphertexts, record_bytes=self._parameters.record_bytes("public"))
+        for start in range(0, self._ciphertexts, _BLOCK):
+            ciphertext_residues(rows[start : start + _BLOCK], self._parameters)
+        # Unpacked a second time rather than kept: a block stays in cache, a whole message would not.
+        total = self._allocated()
+        for start in range(0, self._ciphertexts, _BLOCK):
+            block = rows[start : start + _BLOCK].reshape(-1, 2, self._parameters.polynomial_bytes)
+            add_into(total[start : start + _BLOCK], unpack(block, self._parameters), self._parameters)
+        self.count += 1
+
+    def to_bytes(self) -> bytes:
+        """See `CiphertextSum.to_bytes`."""
+        if self._total is None:
+            raise Refused("nothing was added to this sum")
+        out = np.empty((self._ciphertexts, 2, self._parameters.polynomial_bytes), np.uint8)
+        for start in range(0, self._ciphertexts, _BLOCK):
+            out[start : start + _BLOCK] = pack(self._total[start : start + _BLOCK], self._parameters)
+        return out.tobytes()
+
+    def restore(self, body: bytes, *, count: int) -> None:
+        """See `CiphertextSum.restore`."""
+        self._total = sum_residues(body, self._parameters, length=self._length)
+        self.count = count
+
+    def _allocated(self) -> Residues:
+        if self._total is None:
+            self._total = np.zeros((self._ciphertexts, 2, self._parameters.degree), np.uint64)
+        return self._total
+
+
+class SeededSum:
+    """A `CiphertextSum` of seeded symmetric encryptions. SEAL expands the seeds."""
+
+    def __init__(self, parameters: Parameters, length: int) -> None:
+        self.count = 0
+        self._parameters = parameters
+        self._length = length
+        self._ciphertexts = parameters.ciphertexts(length)
+        self._total: list[Any] = []
+
+    def fold(self, body: bytes | memoryview) -> None:
+        """See `CiphertextSum.fold`."""
+        parameters, seal = self._parameters, open_seal(self._parameters)
+        rows = records(body, count=self._ciphertexts, record_bytes=parameters.record_bytes("symmetric"))
+        for row in rows:
+            unpack(row[:-SEED_BYTES], parameters)
+        _require_distinct(rows[:, -SEED_BYTES:])
+        for index, row in enumerate(rows):
+            first = unpack(row[:-SEED_BYTES], parameters)
+            term = seal.seeded_ciphertext(first, row[-SEED_BYTES:], scale=parameters.scale)
+            if self.count == 0:
+                self._total.append(term)
+            else:
+                seal.evaluator.add_inplace(self._total[index], term)
+        self.count += 1
+
+    def to_bytes(self) -> bytes:
+        """See `CiphertextSum.to_bytes`."""
+        if self.count == 0:
+            raise Refused("nothing was added to this sum")
+        seal = open_seal(self._parameters)
+        return b"".join(pack(seal.residues_of(item, polynomials=2), self._parameters).tobytes() for item in self._total)
+
+    def restore(self, body: bytes, *, count: int) -> None:
+        """See `CiphertextSum.restore`."""
+        seal = open_seal(self._parameters)
+        residues = sum_residues(body, self._parameters, length=self._length)
+        self._total = [seal.ciphertext(both, scale=self._parameters.scale) for both in residues]
+        self.count = count
+
+
+def sum_residues(body: bytes | memoryview, parameters: Parameters, *, length: int) -> Residues:
+    """The residues, shape `(ciphertexts, 2, N)`, of a sum on the wire. Raises `Malformed`."""
+    count = parameters.ciphertexts(length)
+    rows = records(body, count=count, record_bytes=2 * parameters.polynomial_bytes)
+    return ciphertext_residues(rows, parameters)
+
+
+def _require_distinct(seeds: Bytes) -> None:
+    # Two records with one seed share their second polynomial: the difference of the first ones is no secret (C8).
+    if len({seed.tobytes() for seed in seeds}) != len(seeds):
+        raise Malformed("two records have the same seed")
