@@ -1,0 +1,206 @@
+"""A round of `ckks`: client, server and key holder. The steps are written down in `he.ckks`.
+
+A ciphertext has exactly one valid length for a spec, its residues are checked in numpy, and what SEAL reads is
+rebuilt locally (`he.sums`): no byte that a peer chose reaches SEAL's parser as a header.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from he.ckks_setup import HOLDER, setup_fields
+from he.decryption import Decryptor
+from he.encryption import Encryptor, PublicEncryptor, SeededEncryptor
+from he.keys import PublicKey, SecretKey
+from he.parameters import KeyMode, Parameters
+from he.residues import Malformed
+from he.sums import CiphertextSum, PublicSum, SeededSum
+from secagg import frames
+from secagg.errors import Aborted, Refused, Rejected
+from secagg.fixedpoint import Integers
+from secagg.frames import HEADER_BYTES
+from secagg.identity import SERVER, PartyId
+from secagg.protocol import Party, SecureSum, Send
+from secagg.ringsum import RingSum, WrongLength
+from secagg.session import RoundSession
+from secagg.spec import RoundSpec
+
+UPLOAD, SUM, RESULT = 4, 5, 6
+UPLOAD_PARTS = struct.Struct(">I")  # in front of a SUM: how many signed headers come before the ciphertexts
+
+
+class _CkksRound(RoundSession):
+    """What the roles share: the length of vectors, and how a sum with its evidence looks on the wire."""
+
+    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters) -> None:
+        super().__init__(spec, party)
+        self.parameters = parameters
+
+    @property
+    def length(self) -> int:
+        return self.spec.encoding.length(self.spec.layout.size)
+
+    @property
+    def sum_limit(self) -> int:
+        """The longest body of a SUM."""
+        return UPLOAD_PARTS.size + len(self.clients) * HEADER_BYTES + self.parameters.sum_bytes(self.length)
+
+    def open_sum(self, sender: PartyId, body: memoryview, decryptor: Decryptor) -> SecureSum:
+        """Check the evidence of a sum, then decrypt it: at most one attempt in a round (C5, C6).
+
+        Raises:
+            Rejected: the body cannot be read, or its evidence does not hold.
+            Aborted: too few clients signed, or the ciphertexts are no honest sum. There is no second attempt.
+        """
+        contributors, ciphertexts = self._read_evidence(sender, body, decryptor.key_mode)
+        self.require_cohort(contributors, where=self.party.name)
+        try:
+            totals = decryptor.decrypt(ciphertexts, length=self.length, clients=len(contributors))
+        except Malformed as error:
+            raise Aborted(f"{self.party.name}: {error}; nothing was revealed") from None
+        return SecureSum.of(totals.astype(self.spec.encoding.dtype), contributors, self.spec.encoding)
+
+    def _read_evidence(
+        self, sender: PartyId, body: memoryview, key_mode: KeyMode
+    ) -> tuple[tuple[PartyId, ...], memoryview]:
+        """The clients whose signed headers stand in front of a sum, and the sum's ciphertexts."""
+        count = UPLOAD_PARTS.unpack_from(body)[0] if len(body) >= UPLOAD_PARTS.size else 0
+        start = UPLOAD_PARTS.size + count * HEADER_BYTES
+        if count > len(self.clients) or len(body) != start + self.parameters.sum_bytes(self.length):
+            raise Rejected(sender, f"a sum of {len(body)} bytes with {count} signed headers has a wrong length")
+        names = {self.spec.roster.fingerprints[name]: name for name in self.clients}
+        contributors = set()
+        for place in range(UPLOAD_PARTS.size, start, HEADER_BYTES):
+            try:
+                header = frames.Header.from_bytes(body[place : place + HEADER_BYTES])
+            except frames.Malformed as error:
+                raise Rejected(sender, f"evidence: {error}") from None
+            client = names.get(header.sender)
+            if client is None or client in contributors:
+                raise Rejected(sender, "evidence: a header of no client of this round, or a client counted twice")
+            if (header.spec, header.step, header.recipient, header.length) != (
+                self.spec.digest,
+                UPLOAD,
+                self.spec.roster.fingerprints[SERVER],
+                self.parameters.fresh_bytes(self.length, key_mode),
+            ):
+                raise Rejected(sender, f"evidence: {client!r} signed another spec, step, recipient or length")
+            if not self.peer(client).verify(header.signature, header.signed_bytes()):
+                raise Rejected(sender, f"evidence: the header is not signed by {client!r}")
+            contributors.add(client)
+        return tuple(sorted(contributors)), body[start:]
+
+
+class CkksClient(_CkksRound):
+    """Encrypts its integers; under a shared key it opens the sum as well."""
+
+    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, mode: KeyMode, setup: bytes) -> None:
+        super().__init__(spec, party, parameters)
+        self._sent = False
+        key = setup_fields(spec, setup)["key"]
+        self._decryptor: Decryptor | None = None
+        if mode == "public":
+            self._encryptor: Encryptor = PublicEncryptor(PublicKey.from_bytes(key, parameters))
+            return
+        secret = SecretKey.load_for_client(key, parameters)
+        self._encryptor = SeededEncryptor(secret)
+        self._decryptor = Decryptor(secret, mode)
+        self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
+
+    @property
+    def ready(self) -> bool:
+        return not self._sent
+
+    def contribute_integers(self, integers: Integers) -> Iterable[Send]:
+        if self._sent:
+            raise Refused("this client has already contributed to the round")
+        self._sent = True
+        return (self.send(SERVER, UPLOAD, b"".join(self._encryptor.encrypt(integers))),)
+
+    def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
+        if self._decryptor is not None:
+            self.result = self.open_sum(sender, body, self._decryptor)
+        return ()
+
+    def store(self) -> dict[str, Any]:
+        return {"sent": self._sent}
+
+    def load(self, fields: dict[str, Any]) -> None:
+        self._sent = fields["sent"]
+
+
+class CkksServer(_CkksRound):
+    """Adds ciphertexts as they arrive, and has the sum opened by whoever holds the key."""
+
+    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, mode: KeyMode, setup: bytes) -> None:
+        super().__init__(spec, party, parameters)
+        setup_fields(spec, setup)
+        self._has_holder = mode == "public"
+        kind = PublicSum if mode == "public" else SeededSum
+        self._sum: CiphertextSum = kind(parameters, self.length)
+        self.open_step(UPLOAD, self.clients, limit=parameters.fresh_bytes(self.length, mode))
+
+    @property
+    def evidence(self) -> Mapping[PartyId, bytes]:
+        return self.headers(UPLOAD)
+
+    def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
+        if step == RESULT:
+            self._take_result(sender, body)
+            return ()
+        try:
+            self._sum.fold(body)
+        except Malformed as error:
+            raise Rejected(sender, f"ciphertext: {error}") from None
+        return ()
+
+    def complete(self, step: int) -> Iterable[Send]:
+        if step == RESULT:
+            if self.result is None:
+                raise Aborted(f"{HOLDER!r} is silent, and only it can open the sum; nothing was revealed")
+            return ()
+        signed = self.headers(UPLOAD)
+        self.require_cohort(signed, where="server")
+        body = b"".join([UPLOAD_PARTS.pack(len(signed)), *signed.values(), self._sum.to_bytes()])
+        if self._has_holder:
+            self.open_step(RESULT, [HOLDER], limit=self._result().wire_bytes)
+        return (self.send(to, SUM, body) for to in ([HOLDER] if self._has_holder else sorted(signed)))
+
+    def store(self) -> dict[str, Any]:
+        return {"count": self._sum.count, "sum": self._sum.to_bytes() if self._sum.count else b""}
+
+    def load(self, fields: dict[str, Any]) -> None:
+        if fields["count"]:
+            self._sum.restore(fields["sum"], count=fields["count"])
+
+    def _take_result(self, sender: PartyId, body: memoryview) -> None:
+        opened = self._result()
+        try:
+            opened.fold(body)
+        except WrongLength as error:
+            raise Rejected(sender, str(error)) from None
+        self.result = SecureSum.of(opened.signed(), self.heard(UPLOAD), self.spec.encoding)
+
+    def _result(self) -> RingSum:
+        return RingSum(self.spec.encoding, self.length)
+
+
+class CkksHolder(_CkksRound):
+    """Opens one sum in a round, when enough clients have signed contributions to it under this spec."""
+
+    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, setup: bytes) -> None:
+        super().__init__(spec, party, parameters)
+        secret = SecretKey.load_for_client(setup_fields(spec, setup)["key"], parameters)
+        self._decryptor = Decryptor(secret, "public")
+        self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
+
+    def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
+        opened = self.open_sum(sender, body, self._decryptor)
+        totals: Integers = opened.totals
+        if self.spec.encoding.weighted:
+            totals = np.append(totals, np.array([opened.weight], totals.dtype))
+        return [self.send(SERVER, RESULT, RingSum(self.spec.encoding, self.length).to_wire(totals))]
