@@ -64,7 +64,7 @@ class PublicEncryptor:
         for plaintext in _plaintexts(values, self._seal):
             ciphertext = self._seal.empty_ciphertext()
             self._encryptor.encrypt(plaintext, ciphertext)
-            yield pack(self._seal.residues_of(ciphertext, polynomials=2), self.parameters).tobytes()
+            yield pack(self._seal.ciphertext_residues(ciphertext), self.parameters).tobytes()
 
 
 class SeededEncryptor:

@@ -103,10 +103,10 @@ def generate(parameters: Parameters) -> tuple[SecretKey, PublicKey]:
     seal = open_seal(parameters)
     for _ in range(_DRAWS):
         drawn, key = seal.draw_keys()
-        secret = seal.residues_of(drawn, polynomials=1)[0]
+        secret = seal.secret_residues(drawn)
         if np.abs(_plaintext_slots(secret, parameters)).max() > secret_slot_bound(parameters.degree):
             continue
-        public = seal.residues_of(key, polynomials=2)
+        public = seal.ciphertext_residues(key)
         # A public key is an encryption of zero: decrypted, it is its own noise.
         noise = seal.decrypt(seal.ciphertext(public, scale=1.0), drawn)
         if np.abs(noise).max() <= public_key_slot_bound(parameters.degree):

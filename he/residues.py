@@ -7,6 +7,8 @@ for N = 4096 that is 28,672 or 30,720. There is no header: what a message means 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,15 +24,15 @@ class Malformed(ValueError):
 
 def pack(residues: Residues, parameters: Parameters) -> Bytes:
     """Residues below q, shape `(..., N)`, as bytes of shape `(..., polynomial_bytes)`."""
-    shape = (*residues.shape[:-1], parameters.polynomial_bytes)
-    words = residues.astype("<u8", copy=False)
+    out = np.empty((*residues.shape[:-1], parameters.polynomial_bytes), np.uint8)
+    words = np.ascontiguousarray(residues).reshape(-1)
     if parameters.modulus_bits == 56:
-        return np.ascontiguousarray(_bytes_of(words)[..., :7]).reshape(shape)
-    even, odd = words[..., 0::2], words[..., 1::2]
-    pairs = np.empty((*even.shape, 15), np.uint8)
-    pairs[..., :8] = _bytes_of(even | (odd << np.uint64(60)))
-    pairs[..., 8:] = _bytes_of(odd >> np.uint64(4))[..., :7]
-    return pairs.reshape(shape)
+        _store_56(words, out, offset=0, stride=7)
+    else:
+        even, odd = words[0::2], words[1::2]
+        _fields(out, "<u8", offset=0, stride=15)[:] = even | (odd << np.uint64(60))
+        _store_56(odd >> np.uint64(4), out, offset=8, stride=15)
+    return out
 
 
 def unpack(packed: Bytes, parameters: Parameters) -> Residues:
@@ -39,20 +41,21 @@ def unpack(packed: Bytes, parameters: Parameters) -> Residues:
     Raises:
         Malformed: a residue is not below q.
     """
-    shape = (*packed.shape[:-1], parameters.degree)
+    packed = np.ascontiguousarray(packed)
+    residues = np.empty((*packed.shape[:-1], parameters.degree), np.uint64)
+    words = residues.reshape(-1)
     if parameters.modulus_bits == 56:
-        wide = np.zeros((*shape, 8), np.uint8)
-        wide[..., :7] = packed.reshape(*shape, 7)
-        residues = _words_of(wide)
+        # Two overlapping loads of 4 bytes: one of 8 would read past the last residue.
+        words[:] = _fields(packed, "<u4", offset=3, stride=7)
+        words >>= np.uint64(8)
+        words <<= np.uint64(32)
+        words |= _fields(packed, "<u4", offset=0, stride=7)
     else:
-        pairs = packed.reshape(*shape[:-1], -1, 15)
-        high = np.zeros((*pairs.shape[:-1], 8), np.uint8)
-        high[..., :7] = pairs[..., 8:]
-        low = _words_of(np.ascontiguousarray(pairs[..., :8]))
-        residues = np.empty(shape, np.uint64)
-        np.bitwise_and(low, np.uint64((1 << 60) - 1), out=residues[..., 0::2])
-        np.bitwise_or(low >> np.uint64(60), _words_of(high) << np.uint64(4), out=residues[..., 1::2])
-    if residues.size and int(residues.max()) >= parameters.modulus:
+        low = _fields(packed, "<u8", offset=0, stride=15)
+        np.bitwise_and(low, np.uint64((1 << 60) - 1), out=words[0::2])
+        high = _fields(packed, "<u8", offset=7, stride=15) >> np.uint64(8)
+        np.bitwise_or(low >> np.uint64(60), high << np.uint64(4), out=words[1::2])
+    if words.size and int(words.max()) >= parameters.modulus:
         raise Malformed("a residue is not below the modulus")
     return residues
 
@@ -83,11 +86,12 @@ def ciphertext_residues(rows: Bytes, parameters: Parameters) -> Residues:
     return residues
 
 
-def _bytes_of(words: NDArray[np.uint64]) -> Bytes:
-    """Shape `(..., n)` words as `(..., n, 8)` bytes."""
-    return np.ascontiguousarray(words, "<u8").view(np.uint8).reshape(*words.shape, 8)
+def _fields(octets: Bytes, dtype: str, *, offset: int, stride: int) -> NDArray[Any]:
+    """The unaligned words at `offset`, `offset + stride`, ... of contiguous bytes; a view."""
+    return np.ndarray((octets.size // stride,), dtype, buffer=octets.data, offset=offset, strides=(stride,))
 
 
-def _words_of(octets: Bytes) -> Residues:
-    """Shape `(..., n, 8)` contiguous bytes as `(..., n)` words."""
-    return octets.view("<u8")[..., 0].astype(np.uint64, copy=False)
+def _store_56(words: Residues, out: Bytes, *, offset: int, stride: int) -> None:
+    """Store the low 7 bytes of every word: the two halves overlap in a byte that is the same in both."""
+    _fields(out, "<u4", offset=offset, stride=stride)[:] = words.astype(np.uint32)
+    _fields(out, "<u4", offset=offset + 3, stride=stride)[:] = (words >> np.uint64(24)).astype(np.uint32)

@@ -32,7 +32,7 @@ _HEADER_BYTES = 16
 _ARRAY_BYTES = 24
 _CIPHERTEXT_MEMBERS = 73
 _PLAINTEXT_MEMBERS = 48
-_GENERATOR_BYTES = 16 + 1
+_GENERATOR_BYTES = 16 + 1 + SEED_BYTES
 
 
 class Seal:
@@ -78,18 +78,19 @@ class Seal:
         sealapi.Decryptor(self.context, secret).decrypt(ciphertext, plaintext)
         return self.slots_of(plaintext)
 
-    def residues_of(self, item: Any, *, polynomials: int) -> Residues:
-        """The residues, shape `(polynomials, N)`, of a full ciphertext, a public key, or a secret key (one)."""
-        members = _CIPHERTEXT_MEMBERS if polynomials == 2 else _PLAINTEXT_MEMBERS
-        payload = self._payload(item, members + _ARRAY_BYTES + 8 * polynomials * self.parameters.degree)
-        return payload[members + _ARRAY_BYTES :].view("<u8").reshape(polynomials, -1)
+    def ciphertext_residues(self, ciphertext: Any) -> Residues:
+        """The residues, shape `(2, N)`, of a full ciphertext or a public key."""
+        return self._read(ciphertext, _CIPHERTEXT_MEMBERS, polynomials=2)[1]
 
-    def seeded_parts(self, item: Any) -> tuple[Residues, Bytes]:
+    def secret_residues(self, secret: Any) -> Residues:
+        """The residues, shape `(N,)`, of a secret key."""
+        _, residues, _ = self._read(secret, _PLAINTEXT_MEMBERS, polynomials=1)
+        return residues.reshape(-1)
+
+    def seeded_parts(self, ciphertext: Any) -> tuple[Residues, Bytes]:
         """The first polynomial, shape `(N,)`, and the 64-byte seed of the second, of a seeded ciphertext."""
-        start = _CIPHERTEXT_MEMBERS + _ARRAY_BYTES
-        end = start + 8 * self.parameters.degree
-        payload = self._payload(item, end + _GENERATOR_BYTES + SEED_BYTES)
-        return payload[start:end].view("<u8"), payload[end + _GENERATOR_BYTES :]
+        _, residues, record = self._read(ciphertext, _CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
+        return residues[0], record[-SEED_BYTES:]
 
     def ciphertext(self, residues: Residues, *, scale: float) -> Any:
         """A full ciphertext of residues of shape `(2, N)`, at `scale`."""
@@ -132,25 +133,23 @@ class Seal:
 
     @cached_property
     def _full_members(self) -> bytes:
-        _, key = self.draw_keys()
-        size = _CIPHERTEXT_MEMBERS + _ARRAY_BYTES + 16 * self.parameters.degree
-        return self._payload(key, size)[:_CIPHERTEXT_MEMBERS].tobytes()
+        _, public = self.draw_keys()
+        return self._read(public, _CIPHERTEXT_MEMBERS, polynomials=2)[0].tobytes()
 
     @cached_property
     def _plain_members(self) -> bytes:
-        key, _ = self.draw_keys()
-        size = _PLAINTEXT_MEMBERS + _ARRAY_BYTES + 8 * self.parameters.degree
-        return self._payload(key, size)[:_PLAINTEXT_MEMBERS].tobytes()
+        secret, _ = self.draw_keys()
+        return self._read(secret, _PLAINTEXT_MEMBERS, polynomials=1)[0].tobytes()
 
     @cached_property
     def _generator_record(self) -> bytes:
         secret, _ = self.draw_keys()
         item = self.encryptor(secret).encrypt_zero_symmetric()
-        start = _CIPHERTEXT_MEMBERS + _ARRAY_BYTES + 8 * self.parameters.degree
-        return self._payload(item, start + _GENERATOR_BYTES + SEED_BYTES)[start:][:_GENERATOR_BYTES].tobytes()
+        _, _, record = self._read(item, _CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
+        return record[:-SEED_BYTES].tobytes()
 
-    def _payload(self, item: Any, size: int) -> Bytes:
-        """What SEAL writes for `item`, inflated, without the outer header: exactly `size` bytes."""
+    def _read(self, item: Any, members: int, *, polynomials: int, tail: int = 0) -> tuple[Bytes, Residues, Bytes]:
+        """What SEAL writes for `item`, inflated: members, residues of shape `(polynomials, N)`, what follows."""
         # A file for every object: one kept open would be shared with the children of a fork.
         descriptor = os.memfd_create("seal")
         try:
@@ -158,11 +157,13 @@ class Seal:
             compressed = os.pread(descriptor, os.fstat(descriptor).st_size, _HEADER_BYTES)
         finally:
             os.close(descriptor)
-        out = np.empty(size, np.uint8)
-        written = self._inflate(out.ctypes.data, size, compressed, len(compressed))
-        if written != size:
+        start = members + _ARRAY_BYTES
+        end = start + 8 * polynomials * self.parameters.degree
+        # The residues follow members of an odd size, and are aligned all the same.
+        out = np.empty(end + tail + 7, np.uint8)[-start % 8 :][: end + tail]
+        if self._inflate(out.ctypes.data, out.size, compressed, len(compressed)) != out.size:
             raise Refused("this build of SEAL does not write the layout of SEAL 4.x")
-        return out
+        return out[:members], out[start:end].view("<u8").reshape(polynomials, -1), out[end:]
 
     def _load(self, item: Any, members: bytes, residues: Residues, tail: bytes = b"") -> None:
         words = np.ascontiguousarray(residues, "<u8")

@@ -116,7 +116,7 @@ class SeededSum:
         if self.count == 0:
             raise Refused("nothing was added to this sum")
         seal = open_seal(self._parameters)
-        return b"".join(pack(seal.residues_of(item, polynomials=2), self._parameters).tobytes() for item in self._total)
+        return b"".join(pack(seal.ciphertext_residues(item), self._parameters).tobytes() for item in self._total)
 
     def restore(self, body: bytes, *, count: int) -> None:
         """See `CiphertextSum.restore`."""
