@@ -1,7 +1,7 @@
 """The canonical embedding of Z[X] / (X^N + 1): coefficients to slots and back, in SEAL's order of slots.
 
-Slot k is the polynomial at zeta^(5^k), zeta = exp(i pi / N), for k < N/2; the other half are the conjugates
-(Cheon et al. 2017, section 3.2). In double precision, with no noise: the encoder of the library is what encrypts,
+Slot k is the polynomial at zeta^(3^k), zeta = exp(i pi / N), for k < N/2; the other half are the conjugates
+(Cheon et al. 2017, section 3.2, has 5 for 3). In double precision: SEAL's encoder is what messages pass through,
 this is what keys are checked with.
 """
 
@@ -36,5 +36,5 @@ def _slot_positions(degree: int) -> NDArray[np.int64]:
     """Where slot k is among the odd powers 1, 3, 5, ... of zeta."""
     powers = [1]
     for _ in range(degree // 2 - 1):
-        powers.append(powers[-1] * 5 % (2 * degree))
+        powers.append(powers[-1] * 3 % (2 * degree))
     return (np.array(powers, np.int64) - 1) // 2

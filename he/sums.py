@@ -39,7 +39,7 @@ class CiphertextSum(Protocol):
         ...
 
     def restore(self, body: bytes, *, count: int) -> None:
-        """Go on from what `to_bytes` gave after `count` folds. Raises `Malformed`."""
+        """Go on from what `to_bytes` gave after `count` folds, one at least. Raises `Malformed`."""
         ...
 
 
@@ -102,13 +102,15 @@ class SeededSum:
         for row in rows:
             unpack(row[:-SEED_BYTES], parameters)
         _require_distinct(rows[:, -SEED_BYTES:])
-        for index, row in enumerate(rows):
-            first = unpack(row[:-SEED_BYTES], parameters)
-            term = seal.seeded_ciphertext(first, row[-SEED_BYTES:], scale=parameters.scale)
-            if self.count == 0:
-                self._total.append(term)
-            else:
-                seal.evaluator.add_inplace(self._total[index], term)
+        terms = (
+            seal.seeded_ciphertext(unpack(row[:-SEED_BYTES], parameters), row[-SEED_BYTES:], scale=parameters.scale)
+            for row in rows
+        )
+        if self.count == 0:
+            self._total = list(terms)
+        else:
+            for item, term in zip(self._total, terms, strict=True):
+                seal.evaluator.add_inplace(item, term)
         self.count += 1
 
     def to_bytes(self) -> bytes:

@@ -1,0 +1,47 @@
+"""C8: fresh randomness for every record, also after a fork."""
+
+import os
+
+import numpy as np
+
+from he.encryption import Encryptor, PublicEncryptor, SeededEncryptor
+from he.keys import generate
+from he.parameters import COMPACT
+
+
+def in_a_child(encryptor: Encryptor, values: np.ndarray) -> bytes:
+    """What a forked child makes of the same encryptor."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        with os.fdopen(writer, "wb") as stream:
+            stream.write(b"".join(encryptor.encrypt(values)))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        body = stream.read()
+    os.waitpid(child, 0)
+    return body
+
+
+def test_public_encryptions_of_one_value_share_no_residue() -> None:
+    encryptor = PublicEncryptor(generate(COMPACT)[1])
+    values = np.zeros(4096, np.int64)
+    bodies = [b"".join(encryptor.encrypt(values)) for _ in range(2)]
+    bodies += [in_a_child(encryptor, values) for _ in range(2)]
+    words = np.array([np.frombuffer(body, np.uint8).reshape(-1, 7) for body in bodies])
+    for i in range(4):
+        for j in range(i):
+            assert not (words[i] == words[j]).all(axis=-1).any()
+
+
+def test_seeds_are_distinct_within_a_vector_between_vectors_and_after_a_fork() -> None:
+    secret, _ = generate(COMPACT)
+    encryptor = SeededEncryptor(secret)
+    values = np.zeros(4 * 4096, np.int64)
+    bodies = [b"".join(encryptor.encrypt(values)) for _ in range(2)]
+    bodies += [in_a_child(encryptor, values) for _ in range(2)]
+    rows = [row for body in bodies for row in np.frombuffer(body, np.uint8).reshape(4, -1)]
+    assert len({row[-64:].tobytes() for row in rows}) == 16
+    assert len({row[:-64].tobytes() for row in rows}) == 16
