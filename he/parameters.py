@@ -12,7 +12,7 @@ The second is about one client, whose integers are at most 2^30 in magnitude: th
 for two or more clients says so, since clients * largest <= 2^31 - 1.
 
 Security: 128 bits, classical, ternary secret, "Security Guidelines for Implementing Homomorphic Encryption"
-(Bossuat et al. 2024, IACR ePrint 2024/463), table 5.2; every prime counts, a special prime included.
+(Bossuat et al. 2024, IACR ePrint 2024/463); every prime counts, a special prime included.
 """
 
 from __future__ import annotations
