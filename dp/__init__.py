@@ -1,0 +1,1 @@
+"""Differential privacy: clipping, noise from a cryptographic stream, and what it buys."""
