@@ -100,7 +100,8 @@ def _first(error: ValidationError) -> tuple[str, str]:
 def _own_words(key: str, reason: str, model: type[BaseModel]) -> tuple[str, str]:
     """Our validators of whole sections start their reason with the key that it is about."""
     about, colon, rest = reason.partition(": ")
-    if colon and about.split(".")[0] in model.model_fields:
+    known = about.split(".")[0] in model.model_fields or model.model_config.get("extra") == "allow"
+    if colon and known:
         return (f"{key}.{about}" if key else about), rest
     return key, reason
 

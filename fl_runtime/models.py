@@ -65,7 +65,7 @@ class SmallCnn(Section):
         stack: list[nn.Module] = []
         widths = (shape[0], *self.channels)
         for before, after in itertools.pairwise(widths):
-            stack += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(math.gcd(4, after), after)]
+            stack += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.GroupNorm(math.gcd(4, after), after)]
             stack += [nn.ReLU(), nn.MaxPool2d(2)]
         pooled = self.channels[-1] * (shape[1] // 4) * (shape[2] // 4)
         return [*stack, nn.Flatten(), nn.Linear(pooled, outputs)]
