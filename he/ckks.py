@@ -110,9 +110,7 @@ class Ckks:
         if tuple(spec.roster.helpers) != tuple(self.helpers()):
             raise Refused(f"ckks: expected the helpers {', '.join(self.helpers()) or 'none'}")
         if spec.encoding.modulus_bits != 32:
-            raise Refused(
-                f"ckks: modulus_bits is {spec.encoding.modulus_bits}, a slot holds 32 bits; set it to 32"
-            )
+            raise Refused(f"ckks: modulus_bits is {spec.encoding.modulus_bits}, a slot holds 32 bits; set it to 32")
         require_exact(self._preset, self._mode, clients=len(spec.roster.clients))
 
     def traffic(self, spec: RoundSpec) -> Traffic:

@@ -155,7 +155,7 @@ class Driver:
         if not self.backend.has_setup:
             return
         spec = self.spec(0, layout=layout, encoding=encoding, task="0" * 64, phase="setup")
-        exchange = _Exchange(self, spec, spec.task)
+        exchange = _Exchange(self, spec)
         exchange.run(lambda name: None)
         held = {name: session.agreed for name, session in exchange.sessions.items()}
         # A client that left is not counted on; those who stay must hold the same keys, byte for byte.
@@ -165,12 +165,13 @@ class Driver:
         self._agreed = agreed.pop()
         self._setup = {name: session.dump() for name, session in exchange.sessions.items() if held[name]}
 
-    def round(self, spec: RoundSpec, source: Source) -> Outcome:
+    def round(self, spec: RoundSpec, source: Source, *, tasks: Mapping[PartyId, str] | None = None) -> Outcome:
         """Run one round. `source(client)` gives its update and weight, or None where the client vanishes.
 
         It is called when the protocol wants the vector, one client after the other: only one is held at a time.
+        `tasks` are the digests of the task as each client received it; by default they received what `spec` says.
         """
-        exchange = _Exchange(self, spec, spec.task, setup=self._setup)
+        exchange = _Exchange(self, spec, tasks=tasks, setup=self._setup)
         started = time.perf_counter()
         exchange.run(source)
         wall = time.perf_counter() - started - exchange.source_s
@@ -181,7 +182,12 @@ class _Exchange:
     """One set-up or round: sessions, the letters between them, and the meters."""
 
     def __init__(
-        self, driver: Driver, spec: RoundSpec, task: str, *, setup: Mapping[PartyId, bytes] | None = None
+        self,
+        driver: Driver,
+        spec: RoundSpec,
+        *,
+        tasks: Mapping[PartyId, str] | None = None,
+        setup: Mapping[PartyId, bytes] | None = None,
     ) -> None:
         self.spec = spec
         self.sessions: dict[PartyId, Session] = {}
@@ -190,7 +196,7 @@ class _Exchange:
         self.rejected: list[Rejected] = []
         self.source_s = 0.0
         self._driver = driver
-        self._task = task
+        self._tasks = tasks or {}
         self._setup = setup or {}
 
     def run(self, source: Source) -> None:
@@ -225,6 +231,8 @@ class _Exchange:
         names = [SERVER] if where == "server" else list(self.spec.roster.clients)
         results = [(n, s.result) for n in names if (s := self.sessions.get(n)) is not None]
         found = [(name, result) for name, result in results if result is not None]
+        if any(not np.array_equal(result.totals, found[0][1].totals) for _, result in found[1:]):
+            raise Aborted("clients opened different sums: somebody altered what the server sent on")
         if not found:
             raise Aborted(f"no sum came of the round{self._reasons()}")
         return Outcome(
@@ -257,7 +265,7 @@ class _Exchange:
         try:
             spec = open_proposal(proposal, self._driver.directory)
             if name in spec.roster.clients:
-                admit(spec, self._driver.policy, self._driver.directory, task=self._task)
+                admit(spec, self._driver.policy, self._driver.directory, task=self._tasks.get(name, self.spec.task))
             self._join(name, spec)
         except (Aborted, Refused) as error:
             self._leave(name, error)

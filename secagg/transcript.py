@@ -68,6 +68,11 @@ class Transcript:
         self._index += 1
         self._previous = digest.hex()
 
+    @property
+    def head(self) -> str:
+        """The hash (hex) of the newest entry: it stands for everything before it."""
+        return self._previous
+
     def close(self, files: Mapping[str, str]) -> None:
         """Write the closing entry, with the SHA-256 (hex) of each other file of the run."""
         self.append("close", {"entries": self._index + 1, "files": dict(files)})

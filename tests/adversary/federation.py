@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from secagg.driver import Driver, Letter, Outcome, deliver
 from secagg.fixedpoint import FixedPoint
 from secagg.frames import Header, split
 from secagg.identity import SERVER, PartyId
+from secagg.protocol import Party, Session
 from secagg.registry import build
 from secagg.sealing import NONCE_BYTES, Channel
 from secagg.spec import RoundSpec, task_digest
@@ -23,7 +24,7 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "smpc of two": ("smpc", {"aggregators": 2}),
     "ckks": ("ckks", {}),
     "ckks shared key": ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
-    "dp": ("dp", {"noise_multiplier": 1e-9}),
+    "dp": ("dp", {"noise_multiplier": 2e-9}),
 }
 TASK = task_digest(b"model", b"settings")
 
@@ -77,6 +78,18 @@ class Federation:
         assert list(outcome.result.contributors) == names
         # One step of the grid per client, and the rounding of the mean to float32.
         np.testing.assert_allclose(outcome.result.mean(), self.mean(names), rtol=1e-6, atol=2e-8 * len(names))
+
+    def keep_sessions(self) -> Mapping[PartyId, Session]:
+        """The sessions of the rounds to come, by party, for a test to talk to after the round."""
+        kept: dict[PartyId, Session] = {}
+        make = self.backend.session
+
+        def keep(spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
+            kept[party.name] = make(spec, party, setup=setup, state=state)
+            return kept[party.name]
+
+        self.backend.session = keep  # type: ignore[method-assign]
+        return kept
 
     def forge(self, sender: PartyId, to: PartyId, spec: RoundSpec, step: int, body: bytes) -> bytes:
         """A frame with any body, properly tagged and signed by `sender`: what a malicious insider can send."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -12,24 +12,11 @@ from secagg.driver import Letter
 from secagg.errors import Aborted, Rejected
 from secagg.frames import HEADER_BYTES, split
 from secagg.identity import SERVER, PartyId
-from secagg.protocol import Session
 from smpc.additive_sessions import AGREE, COHORT, HELD, KEY, SEED, SHARE, SUM
 from smpc.cohort import encode_set
 from tests.adversary.federation import Federation, step_of
 
 ONE, TWO = "aggregator-1", "aggregator-2"
-
-
-def keep_sessions(federation: Federation) -> Mapping[PartyId, Session]:
-    kept: dict[PartyId, Session] = {}
-    make = federation.backend.session
-
-    def keep(spec, party, **options):  # type: ignore[no-untyped-def]
-        kept[party.name] = make(spec, party, **options)
-        return kept[party.name]
-
-    federation.backend.session = keep  # type: ignore[method-assign]
-    return kept
 
 
 def test_s4_a_seed_for_one_aggregator_is_worthless_to_another() -> None:
@@ -129,7 +116,7 @@ def test_a_server_that_asks_for_too_small_a_set_gets_nothing(members: int) -> No
 def test_a_server_cannot_ask_for_a_second_set() -> None:
     """The difference of two sums would be one client's update. The second request is equivocation."""
     federation = Federation("smpc")
-    sessions = keep_sessions(federation)
+    sessions = federation.keep_sessions()
     spec = federation.spec()
     federation.round(spec=spec)
     smaller = encode_set(federation.names[:4], sorted(federation.names))
@@ -140,7 +127,7 @@ def test_a_server_cannot_ask_for_a_second_set() -> None:
 
 def test_the_same_request_gets_the_same_answer() -> None:
     federation = Federation("smpc")
-    sessions = keep_sessions(federation)
+    sessions = federation.keep_sessions()
     asked: dict[PartyId, bytes] = {}
     answered: dict[PartyId, bytes] = {}
 
@@ -159,7 +146,7 @@ def test_the_same_request_gets_the_same_answer() -> None:
 
 def test_an_aggregator_that_aborted_stays_out() -> None:
     federation = Federation("smpc")
-    sessions = keep_sessions(federation)
+    sessions = federation.keep_sessions()
     spec = federation.spec()
     few = encode_set(federation.names[:1], sorted(federation.names))
     federation.wire = lambda letter: (

@@ -1,0 +1,104 @@
+"""The privacy data sheet that a run leaves behind: evidence in plain words, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from secagg.guarantees import Guarantees
+from secagg.identity import Directory
+
+_LIBRARIES = ("secagg", "numpy", "cryptography", "tenseal", "dp-accounting", "torch")
+
+
+@dataclass(frozen=True)
+class RoundFacts:
+    """What the sheet needs of one round."""
+
+    number: int
+    cohort: int
+    contributors: int
+    rejected: int
+
+
+def make_datasheet(
+    *,
+    run: str,
+    backend: str,
+    parameters: Mapping[str, Any],
+    guarantees: Guarantees,
+    minimum_cohort: int,
+    rounds: Sequence[RoundFacts],
+    aborted: Sequence[str],
+    directory: Directory,
+    spent: Mapping[str, Any] | None,
+    transcript: str,
+) -> dict[str, Any]:
+    """The sheet as plain values. `transcript` is the hash of the newest entry before the closing one."""
+    return {
+        "schema": "secagg.datasheet/1",
+        "run": run,
+        "backend": backend,
+        "parameters": dict(parameters),
+        "guarantees": guarantees.to_json(),
+        "cohort": {
+            "minimum": minimum_cohort,
+            "smallest": min((facts.contributors for facts in rounds), default=0),
+            "rounds": [vars(facts) for facts in rounds],
+            "aborted": list(aborted),
+        },
+        "identities": {name: identity.fingerprint.hex() for name, identity in directory.items()},
+        "differential_privacy": dict(spent) if spent is not None else None,
+        "empirical_lower_bound": None,
+        "engine": "local: all parties were simulated in one process, which protects nobody",
+        "transcript": transcript,
+        "versions": {name: found for name in _LIBRARIES if (found := _version(name)) is not None},
+    }
+
+
+def to_markdown(sheet: Mapping[str, Any]) -> str:
+    """The sheet for a reader: what was promised, what was seen, what is left."""
+    claims, cohort, privacy = sheet["guarantees"], sheet["cohort"], sheet["differential_privacy"]
+    dropped = sum(facts["cohort"] - facts["contributors"] for facts in cohort["rounds"])
+    rejected = sum(facts["rejected"] for facts in cohort["rounds"])
+    lines = [
+        f"# Privacy data sheet of run {sheet['run']}",
+        "",
+        f"- **Backend**: `{sheet['backend']}`, parameters {_inline(sheet['parameters']) or 'none'}",
+        f"- **Protection**: {claims['protection']}",
+        f"- **Adversary**: {claims['adversary']}; {claims['collusion']}",
+        f"- **Who holds keys**: {claims['key_holder']}",
+        *(f"- **What {party} learnt**: {'; '.join(things)}" for party, things in claims["sees"].items()),
+        f"- **Cohort**: minimum {cohort['minimum']}, smallest sum {cohort['smallest']} clients, "
+        f"{len(cohort['rounds'])} rounds, {dropped} dropouts, {rejected} rejected messages, "
+        f"{len(cohort['aborted'])} aborted rounds",
+        f"- **Exactness**: {claims['exactness']}",
+        f"- **A server with two specs**: {claims['two_specs']}",
+        f"- **Differential privacy**: {_inline(privacy) if privacy else 'none is claimed'}",
+        "- **Empirical lower bound**: no audit was run",
+        f"- **Engine**: {sheet['engine']}",
+        f"- **Transcript**: `{sheet['transcript']}`",
+        f"- **Versions**: {_inline(sheet['versions'])}",
+        "",
+        "## Not protected",
+        "",
+        *(f"- {text}" for text in claims["limitations"]),
+        "- the sum itself: what it says of single rows is not measured here",
+    ]
+    if claims["experimental"]:
+        lines[2:2] = [f"> Experimental: {claims['experimental']}", ""]
+    lines += ["", "## Identities", "", *(f"- {name}: `{mark}`" for name, mark in sheet["identities"].items())]
+    return "\n".join(lines) + "\n"
+
+
+def _inline(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,47 @@
+"""A site: one client's rows and trainer. It reads its work from the task's bytes and gives back one vector."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_runtime.data.dataset import Client
+from fl_runtime.seeds import derive
+from fl_runtime.task import Task
+from fl_runtime.trainer import Trainer
+from secagg.vectors import Layout
+
+
+class Site:
+    """Trains on its own rows when a round asks for its update.
+
+    Args:
+        client: its name and rows, which never leave.
+        trainer: may be shared by sites that train one after the other; it holds nothing between calls.
+        layout: the order of the model's tensors in a vector.
+        seed: of the experiment; batches follow from it, the round and the name.
+    """
+
+    def __init__(self, client: Client, trainer: Trainer, layout: Layout, *, seed: int) -> None:
+        self.name = client.name
+        self._rows = client.train
+        self._trainer = trainer
+        self._layout = layout
+        self._seed = seed
+
+    def update(self, body: bytes, *, uniform_weight: bool) -> tuple[NDArray[np.float32], int]:
+        """The update for a task, flat float32, and its weight: the rows, or 1 where weights must be uniform.
+
+        Raises:
+            InvalidUpdate: training diverged; the tensor that is not finite is named.
+        """
+        task = Task.from_bytes(body)
+        local = self._trainer.train(
+            self._layout.unflatten(task.weights),
+            self._rows,
+            training=task.training,
+            algorithm=task.algorithm,
+            seed=derive(self._seed, "train", task.round, self.name),
+        )
+        vector = self._layout.flatten(dict(task.algorithm.message(local)))
+        return vector, 1 if uniform_weight else local.rows
