@@ -194,7 +194,7 @@ def test_r8_a_transcript_of_another_format_is_not_read_as_this_one(run: Run) -> 
     entries = run.entries()
     entries[0]["body"]["format"] = "secagg.transcript/2"
     run.rebuild(entries, SERVER, run.driver.identities[SERVER])
-    with pytest.raises(SecaggError, match="secagg.transcript/"):
+    with pytest.raises(SecaggError, match=r"secagg\.transcript/"):
         verify_run(run.path)
 
 
