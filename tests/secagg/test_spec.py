@@ -39,7 +39,7 @@ FIELDS: dict[str, Any] = {
         "held": ["steps"],
     },
     "encoding": {
-        "clients": 5,
+        "clients": 6,
         "value_bound": 1.0,
         "max_weight": 1,
         "modulus_bits": 32,
@@ -92,7 +92,7 @@ CHANGED = {
     "tensor dtype": changed("layout", "tensors", 0, "dtype", to="float64"),
     "tensor order": changed("layout", "tensors", to=FIELDS["layout"]["tensors"][::-1]),
     "held": changed("layout", "held", to=[]),
-    "encoding clients": changed("encoding", "clients", to=6),
+    "encoding clients": changed("encoding", "clients", to=7),
     "value_bound": changed("encoding", "value_bound", to=1.0000000000000002),
     "max_weight": changed("encoding", to=FIELDS["encoding"] | {"max_weight": 2, "divisor": None}),
     "modulus_bits": changed("encoding", "modulus_bits", to=64),
