@@ -153,6 +153,7 @@ class _Run:
         )
         self._outcomes: list[Outcome] = []
         self._aborted: list[str] = []
+        self._task_bytes = 0
         # Nothing is written before everything that can be refused has been.
         self._directory = RunDirectory(output) if output is not None else None
         self.summary = RunSummary(
@@ -178,6 +179,7 @@ class _Run:
         experiment = self._experiment
         flat = self._layout.flatten(self._weights)
         task = Task(number, flat, experiment.algorithm, experiment.training).to_bytes()
+        self._task_bytes = len(task)
         chosen = cohort(
             self._names,
             experiment.algorithm.clients_per_round,
@@ -227,8 +229,12 @@ class _Run:
     def _open(self) -> None:
         if self._directory is None:
             return
-        settings = to_toml(self._experiment.model_dump(mode="json", exclude_none=True))
-        (self._directory.path / "experiment.toml").write_text(settings, encoding="utf-8")
+        settings = self._experiment.model_dump(mode="json", exclude_none=True)
+        written = self._experiment.data.path
+        if written is not None and not written.startswith("$"):
+            # A relative path would start at the run directory now.
+            settings["data"]["path"] = str(self._experiment.data_path and self._experiment.data_path.resolve())
+        (self._directory.path / "experiment.toml").write_text(to_toml(settings), encoding="utf-8")
         self._transcript = self._directory.open_transcript(
             self._engine.run,
             self._engine.directory,
@@ -259,7 +265,9 @@ class _Run:
         if outcomes:
             meters = [[o.meters[name] for name in o.result.contributors] for o in outcomes]
             summary.upload_bytes = statistics.median(m.sent_bytes for each in meters for m in each)
-            summary.download_bytes = statistics.median(m.received_bytes for each in meters for m in each)
+            summary.download_bytes = (
+                statistics.median(m.received_bytes for each in meters for m in each) + self._task_bytes
+            )
             summary.protocol_s = sum(outcome.wall_s for outcome in outcomes)
 
     def _sheet(self) -> dict[str, Any]:
