@@ -178,8 +178,7 @@ def test_a_backend_that_sums_wrongly_is_not_exact(monkeypatch: pytest.MonkeyPatc
     assert report.max_abs_error > 1e-4
 
 
-def test_the_architecture_is_not_needed_to_know_the_schema(tmp_path: Path) -> None:
-    """Written to a file, the report is one JSON object under the alias, not the Python name."""
+def test_the_report_in_a_file_has_the_schema_under_its_alias(tmp_path: Path) -> None:
     path = tmp_path / "report.json"
     path.write_text(run_bench(build("plain"), Workload(5, 3)).model_dump_json(by_alias=True, indent=2))
     assert "schema_" not in path.read_text()
