@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -117,6 +118,19 @@ def test_t8_the_server_may_ask_for_more_and_never_for_less(spec_says: int, site_
     else:
         with pytest.raises(Aborted, match=f"minimum_cohort is {spec_says}, this site insists on {site_says}"):
             admitted(spec, minimum_cohort=site_says)
+
+
+def test_t8_fewer_aggregators_than_the_sites_own_backend_asks_for_abort() -> None:
+    """The sites run `smpc` with 3 aggregators (any 2 may collude); the server proposes 2, one of them itself."""
+    names = NAMES[:4]
+    driver = Driver(build("smpc", {"aggregators": 3}).backend, names)
+    honest = driver.spec(1, layout=Layout.flat(9), encoding=FixedPoint.fit(clients=4, value_bound=1.0), task=TASK)
+    fields = honest.model_dump()
+    fields["parameters"]["aggregators"] = 2
+    del fields["roster"]["helpers"]["aggregator-2"]
+    weaker = RoundSpec.model_validate(fields)
+    with pytest.raises((Aborted, Refused)):
+        driver.round(weaker, lambda name: (np.full(9, 0.5, np.float32), 1))
 
 
 @pytest.mark.parametrize(("colluders", "fine"), [(0, True), (3, True), (4, False), (8, False)])
