@@ -192,6 +192,7 @@ def solve_noise_multiplier(
         )
     digits = Context(prec=4, rounding=ROUND_CEILING)
     rounded = digits.create_decimal_from_float(enough)
+    # The bisection's answer is verified as it is returned: as a float, which may lie under the decimal.
     while not within(float(rounded)):
         rounded = digits.next_plus(rounded)
     return float(rounded)

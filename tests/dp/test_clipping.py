@@ -36,6 +36,13 @@ def test_the_exact_norm_never_exceeds_the_clip(vector: NDArray[np.float32], clip
     assert 0 <= clipped.factor <= 1
 
 
+def test_a_norm_that_a_float_rounds_down_to_the_clip_is_clipped() -> None:
+    vector = np.array([1, 2**-30], np.float32)
+    assert l2_norm(vector) == 1
+    assert exact_square(vector) > 1
+    assert exact_square(clip(vector, 1.0).vector) <= 1
+
+
 @given(VECTORS, st.floats(1e-6, 1e6))
 def test_clipping_twice_changes_nothing(vector: NDArray[np.float32], clip_l2: float) -> None:
     once = clip(vector, clip_l2)

@@ -127,6 +127,14 @@ def test_the_coin_is_compared_to_as_many_digits_as_it_takes(sigma: float, bucket
         assert noise.toss_exactly(sigma, bucket, magnitude, coin=first, stream=stream) is accepted
 
 
+def test_a_coin_that_a_float_cannot_tell_apart_is_tossed_exactly() -> None:
+    chance = exp_digits(-Fraction(1500**2, 2 * 1000**2), 63)
+    coin = np.array([chance - 40, chance + 40], np.uint64)
+    assert len(set(coin.astype(np.float64))) == 1
+    bucket, magnitude, possible = np.zeros(2, np.int8), np.full(2, 1500), np.ones(2, np.bool_)
+    assert noise._toss(1000.0, bucket, magnitude, coin, possible, Digits(b"")).tolist() == [True, False]
+
+
 def test_buckets_weigh_what_the_proof_says() -> None:
     edges = (2**64, *noise._EDGES)
     weights = [high - low for high, low in pairwise(edges)]
@@ -158,6 +166,15 @@ def test_the_word_zero_gives_a_draw_beyond_eight_widths() -> None:
 
     # All-zero words: bucket 8, place 0, a coin of 0 and no minus sign; accepted for certain.
     assert list(noise._accepted(1000.0, 3, Zeros())) == [8 * noise.bucket_width(1000.0)] * 3
+
+
+def test_the_last_incomplete_run_of_places_is_refused() -> None:
+    width = noise.bucket_width(1000.0)
+    last = 2**64 - 1 - 2**64 % width
+    # Bucket 0, the place in question, a coin of 0 and no minus sign: accepted wherever the place is allowed.
+    for place, drawn in ((last, [width - 1]), (last + 1, []), (2**64 - 1, [])):
+        words = (2**64 - 1).to_bytes(8, "little"), place.to_bytes(8, "little"), bytes(8)
+        assert noise._accepted(1000.0, 1, Digits(b"".join(words))).tolist() == drawn
 
 
 # sigma: (the first eight draws, SHA-256 of 100,000 draws as little-endian int64) under counting_rng("known answers").
