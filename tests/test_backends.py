@@ -1,0 +1,162 @@
+"""Every backend computes the same thing: the weighted mean, against float64 NumPy, over sizes and weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from secagg import record
+from secagg.bench import BenchReport, Workload, encoding_for, run_bench
+from secagg.driver import Driver
+from secagg.identity import SERVER
+from secagg.plan import make_plan
+from secagg.registry import build
+from secagg.spec import task_digest
+from secagg.vectors import Layout
+
+SHARED = {"key_mode": "shared", "acknowledge_shared_key": True}
+EXACT: list[tuple[str, dict[str, Any], float]] = [
+    ("plain", {}, 1e-6),
+    ("smpc", {}, 1e-6),
+    ("smpc", {"aggregators": 2, "suite": "aes128ctr"}, 1e-6),
+    ("smpc", {"aggregators": 5, "suite": "aes256ctr"}, 1e-6),
+    ("ckks", {}, 1e-5),
+    ("ckks", {"preset": "n4096-q60"}, 1e-5),
+    ("ckks", SHARED, 1e-5),
+]
+ALL = [*EXACT, ("dp", {}, 0.0), ("dp+smpc", {"noise": "server"}, 0.0), ("dp+ckks", {"noise": "server"}, 0.0)]
+
+
+@pytest.mark.parametrize("params", [1, 4095, 4096, 4097, 20_011])
+@pytest.mark.parametrize(("name", "parameters", "bound"), EXACT)
+def test_every_aggregate_equals_float64_numpy(name: str, parameters: dict[str, Any], bound: float, params: int) -> None:
+    """Values in [-1, 1], weights 1..20, one client of ten missing: the mean is within the bound, the sum exact."""
+    report = run_bench(build(name, parameters), Workload(params, clients=10, dropouts=1, seed=params))
+    assert report.max_abs_error <= bound
+    assert report.exact
+
+
+@pytest.mark.parametrize("name", ["plain", "smpc", "ckks"])
+def test_values_at_the_edge_of_the_ring_are_summed_exactly(name: str) -> None:
+    """M11, S6: every client at the bound with the largest weight, all of one sign."""
+    backend = build(name).backend
+    names = [f"site-{number}" for number in range(7)]
+    encoding = encoding_for(backend, len(names))
+    layout = Layout.flat(5000)
+    driver = Driver(backend, names)
+    driver.set_up(layout=layout, encoding=encoding)
+    for number, sign in enumerate((1.0, -1.0), start=1):
+        edge: NDArray[np.float32] = np.full(5000, sign * encoding.value_bound, np.float32)
+        spec = driver.spec(number, layout=layout, encoding=encoding, task=task_digest(b"edge"))
+        outcome = driver.round(spec, lambda _, edge=edge: (edge, encoding.max_weight))  # type: ignore[misc]
+        assert abs(int(outcome.result.totals[0])) > 2 ** (encoding.modulus_bits - 2)
+        np.testing.assert_array_equal(outcome.result.mean(), edge)
+
+
+def test_dp_adds_noise_of_the_stated_size_to_clipped_updates() -> None:
+    """The released mean minus the clipped mean has standard deviation noise_multiplier * clip_l2 / divisor."""
+    size, clip, multiplier = 40_000, 0.5, 2.0
+    backend = build("dp", {"noise_multiplier": multiplier, "clip_l2": clip}).backend
+    names = [f"site-{number}" for number in range(8)]
+    encoding, layout = encoding_for(backend, 8), Layout.flat(size)
+    vectors = {n: np.random.default_rng(i).normal(0, 1, size).astype(np.float32) for i, n in enumerate(names)}
+    driver = Driver(backend, names)
+    outcome = driver.round(
+        driver.spec(1, layout=layout, encoding=encoding, task=task_digest(b"dp")), lambda name: (vectors[name], 1)
+    )
+    clipped = sum(v.astype(float) * (clip / np.linalg.norm(v.astype(float))) for v in vectors.values()) / 8
+    noise = outcome.result.mean() - clipped
+    expected = multiplier * clip / 8
+    assert abs(noise.std() / expected - 1) < 0.03  # 40,000 draws: 8 standard errors
+    assert abs(noise.mean()) < 8 * expected / size**0.5
+
+
+@pytest.mark.parametrize(("name", "parameters"), [(name, parameters) for name, parameters, _ in ALL])
+def test_plan_states_the_bytes_that_bench_measures(name: str, parameters: dict[str, Any]) -> None:
+    """Apart from the server's proposal, which every party reads and which grows with the roster alone."""
+    composition = build(name, parameters)
+    workload = Workload(9001, clients=4)
+    driver = Driver(composition.backend, workload.names())
+    layout, encoding = Layout.flat(9001), encoding_for(composition.backend, 4)
+    driver.set_up(layout=layout, encoding=encoding)
+    spec = driver.spec(1, layout=layout, encoding=encoding, task=task_digest(b"bytes"))
+    uniform = not encoding.weighted
+    outcome = driver.round(spec, lambda client: workload.contribution(client, uniform_weights=uniform))
+    traffic = composition.backend.traffic(spec)
+    proposal = 64 + len(spec.to_bytes())
+    meters, helpers = outcome.meters, list(spec.roster.helpers)
+    for client in workload.names():
+        assert meters[client].sent_bytes == traffic.client_upload
+        assert meters[client].received_bytes - proposal == traffic.client_download
+    assert sum(meters[h].sent_bytes + meters[h].received_bytes - proposal for h in helpers) == traffic.helpers
+    plan = make_plan(composition, params=9001, clients=4, rounds=3)
+    assert plan.client.upload_bytes == 3 * traffic.client_upload
+    assert SERVER in plan.sees
+
+
+@pytest.mark.parametrize("name", ["plain", "smpc", "ckks", "dp"])
+def test_bench_writes_the_schema(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    command = [sys.executable, "-c", "from secagg.cli import main; main()", "bench", "--backend", name]
+    command += ["--params", "20000", "--clients", "5", "--json", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    written = json.loads(path.read_text())
+    BenchReport.model_validate(written)
+    assert list(written) == [
+        "schema", "backend", "parameters", "params", "clients", "dropouts", "client", "server", "helpers", "wall_s",
+        "peak_rss_mib", "max_abs_error", "exact", "environment",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["plain", "smpc", "ckks"])
+def test_a_client_alone_in_its_process_does_the_same_work(name: str) -> None:
+    """Nothing that one party computed is handed to another: alone, a client uploads as many bytes for like CPU."""
+    size = 300_000
+    backend = build(name).backend
+    workload = Workload(size, clients=4)
+    driver = Driver(backend, workload.names())
+    layout, encoding = Layout.flat(size), encoding_for(backend, 4)
+    driver.set_up(layout=layout, encoding=encoding)
+    client = workload.names()[-1]
+    kept: dict[str, Any] = {}
+    make = backend.session
+
+    def keep(spec: Any, party: Any, *, setup: bytes = b"", state: bytes = b"") -> Any:
+        kept[party.name] = make(spec, party, setup=setup, state=state)
+        return kept[party.name]
+
+    backend.session = keep  # type: ignore[method-assign]
+    states: list[bytes] = []
+    spec = driver.spec(1, layout=layout, encoding=encoding, task=task_digest(b"alone"))
+
+    def source(who: str) -> tuple[NDArray[np.float32], int]:
+        if who == client:
+            states.append(kept[client].dump())
+        return workload.contribution(who, uniform_weights=False)
+
+    together = driver.round(spec, source).meters[client]
+    vector, weight = workload.contribution(client, uniform_weights=False)
+    identity = driver.identities[client]
+    fields = {
+        "spec": spec.to_bytes(), "party": client, "directory": driver.directory.to_bytes(), "frame": b"",
+        "signing": identity.signing_key.private_bytes_raw(),
+        "agreement": identity.agreement_key.private_bytes_raw(),
+        "setup": driver._setup.get(client, b""), "state": states[0], "vector": vector, "weight": weight,
+    }  # fmt: skip
+    command = [sys.executable, "-m", "tests.toy.resume"]
+    runs = [subprocess.run(command, input=record.encode(fields), capture_output=True, timeout=120) for _ in range(3)]
+    alone = [record.decode(run.stdout) for run in runs]
+    upload = max(len(frame) for _, frame in alone[0]["sends"])
+    assert 0 <= together.sent_bytes - upload < 1000  # the rest is key agreement
+    # The same work within a wide margin: a shared result would make one of the two many times cheaper.
+    cheapest = min(run["cpu"] for run in alone)
+    assert cheapest < 4 * together.protect_cpu_s + 0.05
+    assert together.protect_cpu_s < 4 * cheapest + 0.05

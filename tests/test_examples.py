@@ -1,0 +1,38 @@
+"""The example scripts run as they are, and print what they promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("0*.py"))
+
+
+def test_there_is_a_script_for_each_level() -> None:
+    assert SCRIPTS == ["01_plain.py", "02_ckks.py", "03_smpc.py", "04_dp.py"]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_an_example_runs_and_prints_its_figures(script: str, tmp_path: Path) -> None:
+    path = EXAMPLES / script
+    assert len(path.read_text().splitlines()) < 60
+    done = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    for label in ("accuracy", "bytes up", "seconds", "server saw"):
+        assert label in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("script", "tells"), [("01_plain.py", True), ("02_ckks.py", False), ("03_smpc.py", False)])
+def test_an_upload_tells_the_server_of_the_update_only_where_nothing_protects_it(script: str, tells: bool) -> None:
+    backend = script[3:-3]
+    code = f"from report import upload_correlation; print(upload_correlation({backend!r}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=EXAMPLES, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    correlation = float(done.stdout)
+    # 20,000 values: an unrelated vector stays below 0.04 except with probability 1e-8.
+    assert (correlation > 0.999) if tells else (abs(correlation) < 0.04)
