@@ -31,6 +31,7 @@ from fl_runtime.models import AnyModel
 from fl_runtime.section import Section
 from fl_runtime.training import Training
 from secagg.errors import Refused, did_you_mean
+from secagg.fixedpoint import MAX_WEIGHT
 
 MINIMUM_COHORT = 3
 DATA_VARIABLE = "SECAGG_DATA"
@@ -116,7 +117,7 @@ class Privacy(Section):
 
     backend: Annotated[str, Field(min_length=1)] = "plain"
     value_bound: Annotated[float, Field(gt=0, le=1e12)] = 1.0
-    max_weight: Annotated[int, Field(ge=1, le=1 << 40)] | None = None
+    max_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
     modulus_bits: Literal[32, 64] = 32
     minimum_cohort: Annotated[int, Field(ge=MINIMUM_COHORT)] = MINIMUM_COHORT
 

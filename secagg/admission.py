@@ -11,6 +11,7 @@ from pydantic import Field
 
 from secagg.errors import Aborted, Refused
 from secagg.identity import SERVER, Directory, Identity
+from secagg.protocol import Backend
 from secagg.settings import Settings
 from secagg.spec import MAX_SPEC_BYTES, MIN_COHORT, RoundSpec
 
@@ -52,16 +53,20 @@ def open_proposal(proposal: bytes, directory: Directory) -> RoundSpec:
     return RoundSpec.from_bytes(body)
 
 
-def admit(spec: RoundSpec, policy: Policy, directory: Directory, *, task: str) -> RoundSpec:
+def admit(spec: RoundSpec, policy: Policy, directory: Directory, *, task: str, backend: Backend) -> RoundSpec:
     """Decide whether to take part in `spec`; return it if so.
 
     Args:
+        backend: the one that this site has configured; the spec must name it, with the same parameters.
         task: digest (`secagg.spec.task_digest`) of the model and settings *as this site received them*.
 
     Raises:
         Aborted: the spec asks for less than the site's policy, swaps somebody's keys, or stands for another
             model than the one that was received (T1, T2, T7, T8, T9, T11). Nothing was revealed.
     """
+    if spec.backend != backend.name or dict(spec.parameters) != dict(backend.parameters):
+        raise Aborted(f"the spec is for another backend, or other parameters, than this site's {backend.name!r}")
+    backend.check(spec)
     needed = max(policy.minimum_cohort, policy.max_colluders + 2)
     if spec.minimum_cohort < needed:
         raise Aborted(f"minimum_cohort is {spec.minimum_cohort}, this site insists on {needed}")

@@ -264,8 +264,9 @@ class _Exchange:
         self.meters[name].received_bytes += len(proposal)
         try:
             spec = open_proposal(proposal, self._driver.directory)
-            if name in spec.roster.clients:
-                admit(spec, self._driver.policy, self._driver.directory, task=self._tasks.get(name, self.spec.task))
+            # A helper is shown no model: it has no digest of its own to hold against the spec's.
+            task = self._tasks.get(name, self.spec.task) if name in spec.roster.clients else spec.task
+            admit(spec, self._driver.policy, self._driver.directory, task=task, backend=self._driver.backend)
             self._join(name, spec)
         except (Aborted, Refused) as error:
             self._leave(name, error)

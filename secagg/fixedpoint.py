@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -21,9 +22,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from secagg.errors import InvalidUpdate, Refused
+from secagg.settings import read_settings
 
 Integers = NDArray[np.signedinteger[Any]]
 MIN_FRACTION_BITS = 8
+# A float32 has 24 significant bits: times a weight of 29 bits, the product is exact in float64.
+MAX_WEIGHT = (1 << 29) - 1
 _CHUNK = 1 << 16
 
 
@@ -45,8 +49,8 @@ class FixedPoint(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     clients: Annotated[int, Field(ge=1, le=1 << 24)]
-    value_bound: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False, strict=False)]
-    max_weight: Annotated[int, Field(ge=1, le=1 << 40)] = 1
+    value_bound: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
+    max_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] = 1
     modulus_bits: Literal[32, 64] = 32
     fraction_bits: Annotated[int, Field(ge=MIN_FRACTION_BITS, le=52)]
     divisor: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
@@ -96,14 +100,15 @@ class FixedPoint(BaseModel):
         if not (value_bound > 0 and math.isfinite(value_bound)):
             raise Refused(f"value_bound is {value_bound}, expected a positive number")
         fits = [bits for bits in range(MIN_FRACTION_BITS, 53) if needed(bits) <= modulus_bits]
-        return cls(
-            clients=clients,
-            value_bound=value_bound,
-            max_weight=max_weight,
-            modulus_bits=modulus_bits,
-            fraction_bits=fits[-1] if fits else MIN_FRACTION_BITS,
-            divisor=divisor,
-        )
+        fields = {
+            "clients": clients,
+            "value_bound": value_bound,
+            "max_weight": max_weight,
+            "modulus_bits": modulus_bits,
+            "fraction_bits": fits[-1] if fits else MIN_FRACTION_BITS,
+            "divisor": divisor,
+        }
+        return read_settings(cls, fields, where="encoding")
 
     @property
     def weighted(self) -> bool:
@@ -138,17 +143,25 @@ class FixedPoint(BaseModel):
         weight = self.check_weight(weight)
         out = np.empty(self.length(vector.size), self.dtype)
         factor = weight * self.scale
+        limit = round(Fraction(self.value_bound) * weight * 2**self.fraction_bits)
         scratch = np.empty(min(_CHUNK, vector.size), np.float64)
         clipped = 0
         for start in range(0, vector.size, _CHUNK):
             piece = scratch[: min(_CHUNK, vector.size - start)]
             piece[:] = vector[start : start + piece.size]
+            place = slice(start, start + piece.size)
+            beyond = None
             if piece.size and max(piece.max(), -piece.min()) > self.value_bound:
-                clipped += int(np.count_nonzero(np.abs(piece) > self.value_bound))
-                np.clip(piece, -self.value_bound, self.value_bound, out=piece)
+                beyond = np.flatnonzero(np.abs(piece) > self.value_bound)
+                clipped += beyond.size
+                signs = np.sign(piece[beyond]).astype(self.dtype)
+                piece[beyond] = 0
             piece *= factor
             np.rint(piece, out=piece)
-            out[start : start + piece.size] = piece
+            out[place] = piece
+            if beyond is not None:
+                # As an exact integer: in the 64-bit ring a float64 could round the bound out of the ring.
+                out[place][beyond] = signs * limit
         if self.weighted:
             out[-1] = weight
         return Encoded(out, clipped)
@@ -158,8 +171,9 @@ class FixedPoint(BaseModel):
         upper = 1 if self.divisor is not None else self.max_weight
         lower = 1 if self.divisor is not None else 0
         if isinstance(weight, int | float | np.integer | np.floating) and not isinstance(weight, bool):
-            whole = float(weight).is_integer() if math.isfinite(weight) else False
-            if whole and lower <= weight <= upper:
+            # Compared before converted: an int may be too large for a float.
+            in_range = lower <= weight <= upper
+            if in_range and float(weight).is_integer():
                 return int(weight)
         raise InvalidUpdate(f"weight is {weight!r}, expected a whole number from {lower} to {upper}")
 

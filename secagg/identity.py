@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -162,6 +163,9 @@ class Directory(Mapping[PartyId, PublicIdentity]):
             return self._members[name]
         except KeyError:
             raise Refused(f"party {name!r} is not in the directory of known identities") from None
+
+    def get(self, name: PartyId, default: Any = None) -> Any:
+        return self._members.get(name, default)
 
     def __contains__(self, name: object) -> bool:
         return name in self._members

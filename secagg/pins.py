@@ -1,8 +1,8 @@
 """Pins: which server key this account has seen a run begin with, remembered outside the run's directory.
 
 Whoever can rewrite a run directory can also put other keys into it. `secagg train` therefore writes the
-server's fingerprint to `$SECAGG_HOME/known_runs.json` (default `~/.local/share/secagg`), in the manner of
-ssh's known hosts, and `secagg verify` compares.
+server's fingerprint and the directory's path to `$SECAGG_HOME/known_runs.json` (default
+`~/.local/share/secagg`), in the manner of ssh's known hosts, and `secagg verify` compares.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ def _file() -> Path:
     return (Path(home) if home else Path.home() / ".local" / "share" / "secagg") / "known_runs.json"
 
 
-def pin(run: str, fingerprint: bytes) -> None:
-    """Remember the server's fingerprint of a run. Raises `Refused` when it cannot be stored."""
+def pin(run: str, fingerprint: bytes, place: Path) -> None:
+    """Remember the server's fingerprint of a run, and that the run was made in the directory `place`.
+
+    Raises:
+        Refused: it cannot be stored, or the run is already known under another key.
+    """
     path = _file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with open(path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             known = _read(path)
+            if known.get(run, fingerprint.hex()) != fingerprint.hex():
+                raise Refused(f"run {run} is already known under another server key")
             known[run] = fingerprint.hex()
+            known[str(place.resolve())] = run
             fresh = path.with_suffix(".new")
             fresh.write_bytes(canonical_json(known))
             fresh.replace(path)
@@ -39,7 +46,20 @@ def pin(run: str, fingerprint: bytes) -> None:
 def pinned(run: str) -> bytes | None:
     """The server's fingerprint that was remembered for a run, if any."""
     known = _read(_file()).get(run)
-    return None if known is None else bytes.fromhex(known)
+    if known is None:
+        return None
+    try:
+        fingerprint = bytes.fromhex(known)
+    except ValueError:
+        fingerprint = b""
+    if len(fingerprint) != 32:
+        raise Refused(f"{_file()}: the key of run {run} is not a fingerprint of 64 hex digits")
+    return fingerprint
+
+
+def run_made_in(place: Path) -> str | None:
+    """The run that was made in the directory `place` by this account, if any."""
+    return _read(_file()).get(str(place.resolve()))
 
 
 def _read(path: Path) -> dict[str, str]:

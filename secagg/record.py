@@ -11,6 +11,7 @@ the header is checked against what is really there first. It is our replacement 
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -43,12 +44,18 @@ def strict_json(data: bytes) -> Any:
             raise Malformed("a key stands twice in one object")
         return fields
 
-    def finite(literal: str) -> Any:
+    def refuse(literal: str) -> Any:
         raise Malformed(f"{literal} is not JSON")
 
+    def finite(literal: str) -> float:
+        number = float(literal)
+        return number if math.isfinite(number) else refuse(literal[:40])
+
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=finite)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
+    except Malformed:
+        raise
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits is a ValueError
         raise Malformed(f"not JSON: {error}") from None
 
 
@@ -61,9 +68,13 @@ def encode(fields: Mapping[str, Any]) -> bytes:
             blobs.append(bytes(value))
             return {"$bytes": len(blobs[-1])}
         if isinstance(value, np.ndarray):
+            if str(value.dtype) not in _DTYPES:
+                raise Malformed(f"a record holds no arrays of {value.dtype}")
             blobs.append(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
             return {"$array": [str(value.dtype), list(value.shape)]}
         if isinstance(value, Mapping):
+            if any(str(key).startswith("$") for key in value):
+                raise Malformed("a name in a record must not begin with $")
             return {str(key): pack(value[key]) for key in sorted(value, key=str)}
         if isinstance(value, list | tuple):
             return [pack(item) for item in value]
@@ -106,7 +117,10 @@ def decode(data: bytes | memoryview) -> dict[str, Any]:
             return _array(value["$array"], take)
         return {key: unpack(value[key]) for key in value}
 
-    fields = unpack(strict_json(bytes(view[_PREFIX.size : offset])))
+    try:
+        fields = unpack(strict_json(bytes(view[_PREFIX.size : offset])))
+    except RecursionError:
+        raise Malformed("nested too deeply") from None
     if not isinstance(fields, dict):
         raise Malformed("a record is a mapping of names to values")
     if offset != len(view):
@@ -116,8 +130,8 @@ def decode(data: bytes | memoryview) -> dict[str, Any]:
 
 def _array(described: Any, take: Any) -> np.ndarray[Any, Any]:
     match described:
-        case [str() as name, list() as shape] if name in _DTYPES and all(
-            type(n) is int and 0 <= n < 2**40 for n in shape
+        case [str() as name, list() as shape] if (
+            name in _DTYPES and len(shape) <= 8 and all(type(n) is int and 0 <= n < 2**40 for n in shape)
         ):
             dtype = np.dtype(name)
         case _:
@@ -125,4 +139,7 @@ def _array(described: Any, take: Any) -> np.ndarray[Any, Any]:
     count = 1
     for length in shape:
         count *= length
-    return np.frombuffer(take(count * dtype.itemsize), dtype).reshape(shape)
+    try:
+        return np.frombuffer(take(count * dtype.itemsize), dtype).reshape(shape)
+    except ValueError as error:
+        raise Malformed(f"not an array that a record can hold: {error}") from None

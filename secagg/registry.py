@@ -94,6 +94,8 @@ def _load(part: str, name: str) -> Component:
         component: Component = entry.load()
     except ImportError as error:
         raise Refused(f"backend {part!r} needs a library that is not installed: {error}") from None
+    except AttributeError as error:
+        raise Refused(f"backend {part!r} cannot be loaded: {error}") from None
     return component
 
 

@@ -41,7 +41,9 @@ class RingSum:
         self.fold_ring(np.frombuffer(body, self._wire))
 
     def fold_ring(self, elements: NDArray[np.unsignedinteger[Any]]) -> None:
-        """Add one vector of ring elements, shape `(length,)`."""
+        """Add one vector of ring elements. Raises `WrongLength` unless its shape is `(length,)`."""
+        if elements.shape != (self._length,):
+            raise WrongLength(f"ring elements of shape {elements.shape}, expected ({self._length},)")
         if self._total is None:
             self._total = np.zeros(self._length, self._wire.newbyteorder("="))
         np.add(self._total, elements, out=self._total)

@@ -8,12 +8,13 @@ transcript.jsonl   the signed chain; its last entry holds the hash of every file
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from secagg.errors import Refused, VerificationFailed
 from secagg.identity import SERVER, Directory, Identity
-from secagg.pins import pin, pinned
+from secagg.pins import pin, pinned, run_made_in
 from secagg.transcript import FORMAT, Transcript, verify_transcript
 
 DIRECTORY = "directory.json"
@@ -39,9 +40,9 @@ class RunDirectory:
         """Write the directory, pin the server's key outside, and begin the chain."""
         content = directory.to_bytes()
         (self.path / DIRECTORY).write_bytes(content)
-        pin(run, server.public.fingerprint)
+        pin(run, server.public.fingerprint, self.path)
         self._transcript = Transcript(self.path / TRANSCRIPT, SERVER, server)
-        opening = {"format": FORMAT, "run": run, "directory": hashlib.sha256(content).hexdigest(), **about}
+        opening = {**about, "format": FORMAT, "run": run, "directory": hashlib.sha256(content).hexdigest()}
         self._transcript.append("open", opening)
         return self._transcript
 
@@ -75,8 +76,13 @@ def verify_run(path: Path, *, fingerprint: str | None = None) -> Verified:
     """
     if not path.is_dir() or not (path / TRANSCRIPT).is_file() or not (path / DIRECTORY).is_file():
         raise Refused(f"{path}: not a run directory (expected {TRANSCRIPT} and {DIRECTORY} in it)")
+    if fingerprint is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", fingerprint):
+        raise Refused(f"fingerprint {fingerprint[:80]!r}: expected 64 hex digits")
     content = (path / DIRECTORY).read_bytes()
-    directory = Directory.from_bytes(content)
+    try:
+        directory = Directory.from_bytes(content)
+    except Refused as error:
+        raise VerificationFailed(f"{DIRECTORY} was changed: {error}") from None
     if SERVER not in directory:
         raise VerificationFailed(f"{DIRECTORY}: it has no server")
     entries = verify_transcript((path / TRANSCRIPT).read_bytes(), directory)
@@ -85,15 +91,19 @@ def verify_run(path: Path, *, fingerprint: str | None = None) -> Verified:
         raise VerificationFailed(f"{DIRECTORY} was changed: it is not the one that entry 0 names")
     actual = directory[SERVER].fingerprint
     run = str(opening.get("run"))
-    expected = fingerprint or (known.hex() if (known := pinned(run)) else None)
-    if expected is not None and expected.lower() != actual.hex():
-        raise VerificationFailed(
-            f"entry 0: the chain is signed by server key {actual.hex()[:16]}, not by the known key "
-            f"{expected[:16]}; it was rebuilt by somebody without the keys"
-        )
+    expected = [known for known in (fingerprint and bytes.fromhex(fingerprint), pinned(run)) if known]
+    for known in expected:
+        if known != actual:
+            raise VerificationFailed(
+                f"entry 0: the chain is signed by server key {actual.hex()[:16]}, not by the known key "
+                f"{known.hex()[:16]}; it was rebuilt by somebody without the keys"
+            )
+    made = run_made_in(path)
+    if made not in (None, run):
+        raise VerificationFailed(f"entry 0: this directory was made by run {made}, and now holds run {run[:64]}")
     _verify_files(path, closing.get("files"))
     rounds = sum(entry["kind"] == "round" for entry in entries)
-    return Verified(run, rounds, len(entries), actual.hex(), pinned=expected is not None)
+    return Verified(run, rounds, len(entries), actual.hex(), pinned=bool(expected))
 
 
 def _verify_files(path: Path, recorded: object) -> None:
@@ -110,5 +120,10 @@ def _verify_files(path: Path, recorded: object) -> None:
 
 
 def _hashes(path: Path) -> dict[str, str]:
-    files = sorted(file for file in path.rglob("*") if file.is_file() and file != path / TRANSCRIPT)
+    found = sorted(path.rglob("*"))
+    for entry in (path / DIRECTORY, path / TRANSCRIPT, *found):
+        # A link could show one file to this check and another to a reader.
+        if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
+            raise VerificationFailed(f"{entry.relative_to(path)} is a link, not a file of the run")
+    files = [entry for entry in found if entry.is_file() and entry != path / TRANSCRIPT]
     return {file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

@@ -33,7 +33,7 @@ def read_settings(model: type[Model], fields: Mapping[str, Any], *, where: str) 
 def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
     details = error.errors(include_url=False)
     first = next((item for item in details if item["type"] == "extra_forbidden"), details[0])
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join(_short(str(part), quoted=False) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         valid = model.model_fields if len(first["loc"]) == 1 else ()
         return f"unknown key {path!r}" + (did_you_mean(path, valid) if valid else "")
@@ -42,5 +42,11 @@ def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     given = first["input"]
-    shown = f", got {given!r}" if isinstance(given, str | int | float | bool | None) else ""
+    shown = f", got {_short(given)}" if isinstance(given, str | int | float | bool | None) else ""
     return f"{path}: {message}{shown}" if path else message
+
+
+def _short(value: object, *, quoted: bool = True) -> str:
+    """The value as text, cut where a hostile one would fill the screen."""
+    text = repr(value) if quoted else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -72,9 +72,9 @@ class RoundSpec(BaseModel):
         setup: SHA-256 (hex) of what set-up agreed on, or "" for backends without set-up.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    version: Literal[1] = 1
+    version: Annotated[int, Field(ge=1, le=1)] = 1
     run: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     round: Annotated[int, Field(ge=0, le=1 << 32)]
     phase: Literal["setup", "round"] = "round"

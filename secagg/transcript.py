@@ -50,6 +50,8 @@ class Transcript:
             self._file = open(path, "xb")  # noqa: SIM115 - closed in `close`
         except FileExistsError:
             raise Refused(f"{path}: a transcript exists here and is not overwritten") from None
+        except OSError as error:
+            raise Refused(f"{path}: cannot write the transcript: {error.strerror}") from None
 
     def append(self, kind: str, body: Mapping[str, Any]) -> None:
         """Sign and store one entry."""
@@ -60,7 +62,10 @@ class Transcript:
             "author": self._author,
             "body": dict(body),
         }
-        digest = _digest(entry)
+        try:
+            digest = _digest(entry)
+        except (TypeError, ValueError) as error:
+            raise Refused(f"transcript: entry {self._index} cannot be written as JSON (NaN?): {error}") from None
         entry["signature"] = self._identity.sign(digest).hex()
         self._file.write(canonical_json(entry) + b"\n")
         self._file.flush()
@@ -82,28 +87,36 @@ class Transcript:
 def verify_transcript(data: bytes, directory: Directory) -> list[dict[str, Any]]:
     """Check a whole chain and return its entries. Raises `VerificationFailed`, naming the first bad entry."""
     entries: list[dict[str, Any]] = []
-    previous = GENESIS
-    for place, line in enumerate(data.splitlines()):
+    previous, newest = GENESIS, 0
+    lines = data.removesuffix(b"\n").split(b"\n") if data else []
+    for place, line in enumerate(lines):
         entry = _parse(line, place)
         index = entry["index"]
         if index != place:
             seen = "is missing" if index > place else "stands twice or out of order"
             raise VerificationFailed(f"entry {place if index > place else index} {seen}: found entry {index} there")
-        author = entry["author"]
-        if author not in directory:
-            raise VerificationFailed(f"entry {place}: its author {author!r} is not in the directory")
-        if not directory[author].verify(bytes.fromhex(entry["signature"]), _digest(entry)):
-            raise VerificationFailed(f"entry {place} was altered, or not signed by the known key of {author!r}")
+        if entries and entries[-1]["kind"] == "close":
+            raise VerificationFailed(f"entry {place} stands behind the closing entry")
+        # A participant has a key in the directory too: only the server writes the record of a run.
+        if entry["author"] != SERVER or SERVER not in directory:
+            raise VerificationFailed(f"entry {place}: its author is {entry['author']!r}, expected the run's server")
+        if not directory[SERVER].verify(bytes.fromhex(entry["signature"]), _digest(entry)):
+            raise VerificationFailed(f"entry {place} was altered, or not signed by the known key of {SERVER!r}")
         if entry["previous"] != previous:
             raise VerificationFailed(f"entry {place} does not follow entry {place - 1}: the chain is broken")
         previous = _digest(entry).hex()
         if entry["kind"] == "round":
-            _verify_round(entry["body"], place, directory)
-        if entries and entries[-1]["kind"] == "close":
-            raise VerificationFailed(f"entry {place} stands behind the closing entry")
+            spec = _verify_round(entry["body"], place, directory)
+            if not entries or spec.run != entries[0]["body"].get("run"):
+                raise VerificationFailed(f"entry {place}: it is a round of another run")
+            if spec.round <= newest:
+                raise VerificationFailed(f"entry {place}: round {spec.round} stands behind round {newest}")
+            newest = spec.round
         entries.append(entry)
     if not entries or entries[0]["kind"] != "open":
         raise VerificationFailed("entry 0 is missing: the transcript has no opening entry")
+    if entries[0]["body"].get("format") != FORMAT:
+        raise VerificationFailed(f"entry 0: its format is not {FORMAT}")
     if entries[-1]["kind"] != "close":
         raise VerificationFailed(
             f"entry {len(entries)} is missing: the run was cut off, or the end of the transcript was removed"
@@ -125,7 +138,8 @@ def _parse(line: bytes, place: int) -> dict[str, Any]:
             "body": dict(),
             "signature": str() as signature,
         } if len(entry) == 6 and len(signature) == 128 and set(signature) <= set("0123456789abcdef"):
-            return dict(entry)
+            if canonical_json(entry) == line:
+                return dict(entry)
     raise VerificationFailed(f"entry {place}: not a transcript entry")
 
 
@@ -139,7 +153,7 @@ def round_body(spec: RoundSpec, evidence: Mapping[PartyId, bytes], **more: Any) 
     }
 
 
-def _verify_round(body: Mapping[str, Any], place: int, directory: Directory) -> None:
+def _verify_round(body: Mapping[str, Any], place: int, directory: Directory) -> RoundSpec:
     """Every contribution of a round must be signed by its client, for this server, under this spec."""
 
     def fail(why: str) -> VerificationFailed:
@@ -170,3 +184,4 @@ def _verify_round(body: Mapping[str, Any], place: int, directory: Directory) -> 
             raise fail(f"evidence of {name!r} is for another spec, sender or recipient")
         if not directory[name].verify(header.signature, header.signed_bytes()):
             raise fail(f"evidence of {name!r} is not signed by it")
+    return spec

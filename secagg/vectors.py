@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from secagg.errors import InvalidUpdate, Refused
 from secagg.record import canonical_json
+from secagg.settings import read_settings
 
 MAX_PARAMETERS = 1 << 32
 _FLOATS = {"float16", "float32", "float64"}
@@ -48,9 +50,9 @@ class Layout(BaseModel):
 
     def model_post_init(self, context: Any) -> None:
         names = [tensor.name for tensor in self.tensors] + list(self.held)
-        if len(set(names)) != len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise Refused(f"layout: tensor {twice!r} stands twice")
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise Refused(f"layout: tensor {twice[0]!r} stands twice")
         if not 0 < self.size <= MAX_PARAMETERS:
             raise Refused(f"layout: {self.size} parameters, expected 1 to {MAX_PARAMETERS}")
 
@@ -73,7 +75,7 @@ class Layout(BaseModel):
     @classmethod
     def flat(cls, size: int, *, name: str = "vector") -> Layout:
         """The layout of one float32 vector."""
-        return cls(tensors=(Tensor(name=name, shape=(size,)),))
+        return read_settings(cls, {"tensors": [{"name": name, "shape": [size]}]}, where="layout")
 
     @property
     def size(self) -> int:
@@ -120,9 +122,13 @@ class Layout(BaseModel):
     def unflatten(self, vector: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Split a float32 vector of shape `(size,)` into fresh arrays of their own shapes and dtypes."""
         self.check(vector)
-        return {
-            tensor.name: vector[place].reshape(tensor.shape).astype(tensor.dtype) for tensor, place in self.slices()
-        }
+        tensors = {}
+        with np.errstate(over="ignore"):
+            for tensor, place in self.slices():
+                tensors[tensor.name] = vector[place].reshape(tensor.shape).astype(tensor.dtype)
+                if not np.isfinite(tensors[tensor.name]).all():
+                    raise InvalidUpdate(f"tensor {tensor.name!r} holds a value beyond the range of {tensor.dtype}")
+        return tensors
 
     def check(self, vector: NDArray[np.float32]) -> None:
         """Raise `InvalidUpdate` unless `vector` is float32, of shape `(size,)` and finite (T15, T16)."""

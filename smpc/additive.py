@@ -91,7 +91,7 @@ class AdditiveSharing:
         return tuple(f"aggregator-{number}" for number in range(1, self._aggregators))
 
     def check(self, spec: RoundSpec) -> None:
-        if tuple(spec.roster.helpers) != tuple(self.helpers()):
+        if set(spec.roster.helpers) != set(self.helpers()):
             raise Refused(f"smpc: expected the helpers {', '.join(self.helpers())}")
 
     def traffic(self, spec: RoundSpec) -> Traffic:

@@ -23,7 +23,9 @@ class Commands(click.Group):
         try:
             command: click.Command = entry.load()
         except ImportError as error:
-            raise click.ClickException(f"the command {cmd_name!r} needs a library: {error}") from None
+            return _unavailable(cmd_name, f"needs a library: {error}")
+        except AttributeError as error:
+            return _unavailable(cmd_name, f"cannot be loaded: {error}")
         return command
 
     def resolve_command(
@@ -34,6 +36,16 @@ class Commands(click.Group):
 
             raise click.UsageError(f"unknown command {args[0]!r}{did_you_mean(args[0], _entries())}")
         return super().resolve_command(ctx, args)
+
+
+def _unavailable(name: str, why: str) -> click.Command:
+    """A command that cannot be loaded: it still has its line in the help, and says why when it is called."""
+
+    def refuse(**_: object) -> None:
+        raise click.ClickException(f"the command {name!r} {why}")
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    return click.Command(name, callback=refuse, short_help=f"({why})", context_settings=settings)
 
 
 def _entries() -> dict[str, EntryPoint]:
@@ -52,6 +64,9 @@ def main() -> None:
 
     try:
         code = cli.main(prog_name="secagg", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        code = 2
     except click.ClickException as error:
         click.echo(f"secagg: {' '.join(error.format_message().split())}", err=True)
         code = 2

@@ -22,8 +22,21 @@ clients_option = click.option(
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the backend; may be repeated."
 )
+
+
+def _in_a_folder(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Seen before anything is measured."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise Refused(f"{path}: cannot write: No such file or directory")
+    return path
+
+
 json_option = click.option(
-    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the figures as JSON."
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=_in_a_folder,
+    help="Also write the figures as JSON.",
 )
 
 
@@ -36,6 +49,8 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
             raise Refused(f"--set {setting!r}: expected KEY=VALUE")
         if key in parsed:
             raise Refused(f"--set {key}: given twice")
+        if "\n" in value:
+            raise Refused(f"--set {key}: expected one value on one line")
         try:
             parsed[key] = tomllib.loads(f"value = {value}")["value"]
         except tomllib.TOMLDecodeError:

@@ -34,7 +34,7 @@ def knows(*names: str) -> Directory:
 
 
 def admitted(spec: RoundSpec = SPEC, directory: Directory = DRIVER.directory, **policy: Any) -> RoundSpec:
-    return admit(spec, Policy(**policy), directory, task=TASK)
+    return admit(spec, Policy(**policy), directory, task=TASK, backend=DRIVER.backend)
 
 
 def test_a_proposal_arrives_as_it_was_made() -> None:
@@ -103,7 +103,7 @@ def test_t1_an_unknown_helper_or_server_aborts_whatever_the_policy() -> None:
 )
 def test_t7_a_spec_for_another_model_or_other_settings_aborts(task: str) -> None:
     with pytest.raises(Aborted, match="another model or other settings than this site received"):
-        admit(SPEC, Policy(), DRIVER.directory, task=task)
+        admit(SPEC, Policy(), DRIVER.directory, task=task, backend=DRIVER.backend)
 
 
 def test_t7_two_specs_have_two_digests_so_their_frames_never_meet() -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from secagg.errors import InvalidUpdate, Refused
-from secagg.fixedpoint import MIN_FRACTION_BITS, FixedPoint
+from secagg.fixedpoint import MAX_WEIGHT, MIN_FRACTION_BITS, FixedPoint
 
 
 def rint(value: Fraction) -> int:
@@ -84,7 +84,7 @@ def edge(modulus_bits: int, clients: int, max_weight: int) -> float:
 
 EDGES = [
     (modulus_bits, clients, max_weight)
-    for modulus_bits, weights in [(32, [1, 7, 1000]), (64, [1 << 16, (1 << 31) - 1, 1 << 40])]
+    for modulus_bits, weights in [(32, [1, 7, 1000]), (64, [1 << 16, (1 << 24) + 1, MAX_WEIGHT])]
     for clients in [1, 3, 10, 127]
     for max_weight in weights
 ]
@@ -114,13 +114,16 @@ def test_m11_the_sum_is_exact_at_the_rings_edge_and_refused_one_step_beyond(
 
 
 def test_m11_a_hostile_float_does_not_push_a_64_bit_product_out_of_the_ring() -> None:
-    """w * bound * 2^8 is 2^63 - 2 and provably fits; as a double it is 2^63, which as an int64 is -2^63."""
-    weight, bound = 2**31 - 1, (2**32 + 2) / 256
+    """w * bound * 2^8 is within 2^10 of 2^63 and provably fits; as a double it is 2^63, which as an int64 is -2^63."""
+    weight = MAX_WEIGHT
+    bound = math.nextafter(2.0**55 / weight, 0)
     encoding = FixedPoint(clients=1, value_bound=bound, max_weight=weight, modulus_bits=64, fraction_bits=8)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         integers = encoding.encode(np.array([1e9, -1e9], np.float32), weight).integers
-    assert integers.tolist() == [2**63 - 2, -(2**63) + 2, weight]
+    exact = round(Fraction(bound) * weight * 256)
+    assert 2**63 - 2**12 < exact < 2**63
+    assert integers.tolist() == [exact, -exact, weight]
 
 
 def test_refused_with_the_sizes_and_the_ring_that_would_do() -> None:
@@ -132,7 +135,7 @@ def test_refused_with_the_sizes_and_the_ring_that_would_do() -> None:
     )
     FixedPoint(clients=10, value_bound=1e6, max_weight=20, fraction_bits=8, modulus_bits=64)
     with pytest.raises(Refused, match=r"needs \d+ bits$"):
-        FixedPoint.fit(clients=1 << 24, value_bound=1e12, max_weight=1 << 40, modulus_bits=64)
+        FixedPoint.fit(clients=1 << 24, value_bound=1e12, max_weight=MAX_WEIGHT, modulus_bits=64)
 
 
 @given(st.integers(1, 10_000), st.floats(1e-6, 1e4), st.integers(1, 100), st.sampled_from([32, 64]))
@@ -231,11 +234,11 @@ def test_encode_equals_its_slow_twin(encoding: FixedPoint, vector: NDArray[np.fl
 
 @given(st.integers(0, 2**32 - 1))
 def test_encode_equals_its_slow_twin_for_the_largest_weights(seed: int) -> None:
-    """In 64 bits the proof allows weights to 2^40; a float32 times such a weight has more bits than a double."""
+    """A float32 times a weight of 29 bits is exact in a double, and so is its rounding."""
     generator = np.random.default_rng(seed)
-    encoding = FixedPoint.fit(clients=3, value_bound=1.0, max_weight=1 << 40, modulus_bits=64)
+    encoding = FixedPoint.fit(clients=3, value_bound=1.0, max_weight=MAX_WEIGHT, modulus_bits=64)
     vector = generator.uniform(-1, 1, 8).astype(np.float32)
-    weight = int(generator.integers(1 << 39, 1 << 40))
+    weight = int(generator.integers(1 << 28, MAX_WEIGHT))
     assert encoding.encode(vector, weight).integers.tolist() == slow_encode(encoding, vector, weight)
 
 

@@ -268,5 +268,5 @@ def test_the_pin_is_written_before_the_first_round(tmp_path: Path) -> None:
     assert pinned("c" * 32) is None
     RunDirectory(tmp_path / "run").open_transcript("c" * 32, Directory({SERVER: identity.public}), identity, about={})
     assert pinned("c" * 32) == identity.public.fingerprint
-    pin("d" * 32, bytes(32))
+    pin("d" * 32, bytes(32), tmp_path / "other")
     assert pinned("c" * 32) == identity.public.fingerprint

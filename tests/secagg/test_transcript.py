@@ -15,7 +15,7 @@ from secagg.errors import Refused, SecaggError, VerificationFailed
 from secagg.identity import SERVER, Directory, Identity
 from secagg.record import canonical_json, strict_json
 from secagg.registry import build
-from secagg.transcript import GENESIS, Transcript, verify_transcript
+from secagg.transcript import FORMAT, GENESIS, Transcript, verify_transcript
 from tests.secagg.runs import NAMES, Run, body_of, chain, make_run, play, spec_of
 
 
@@ -169,7 +169,7 @@ def test_a_line_that_is_no_entry_is_named(original: Run, line: bytes) -> None:
 def test_a_chain_rebuilt_with_a_strangers_key_fails_at_entry_0(original: Run) -> None:
     with pytest.raises(VerificationFailed, match="entry 0 was altered, or not signed by the known key of 'server'"):
         verify(original, chain(original.entries(), SERVER, Identity.generate()))
-    with pytest.raises(VerificationFailed, match="its author 'mallory' is not in the directory"):
+    with pytest.raises(VerificationFailed, match="entry 0: its author is 'mallory', expected the run's server"):
         verify(original, chain(original.entries(), "mallory", Identity.generate()))
 
 
@@ -263,7 +263,7 @@ def test_an_entry_behind_the_closing_one_is_named(original: Run) -> None:
 
 
 def test_a_directory_without_a_server_verifies_nothing(original: Run) -> None:
-    with pytest.raises(VerificationFailed, match="entry 0: its author 'server' is not in the directory"):
+    with pytest.raises(VerificationFailed, match="entry 0: its author is 'server', expected the run's server"):
         verify_transcript(joined(original.lines()), Directory({}))
 
 
@@ -280,7 +280,7 @@ def test_an_entry_is_on_disk_when_append_returns(tmp_path: Path) -> None:
     identity, path = Identity.generate(), tmp_path / "transcript.jsonl"
     transcript = Transcript(path, SERVER, identity)
     for count in range(1, 4):
-        transcript.append("open", {"count": count})
+        transcript.append("open", {"count": count, "format": FORMAT})
         assert len(path.read_bytes().splitlines()) == count
     with pytest.raises(VerificationFailed, match="the run was cut off"):
         verify_transcript(path.read_bytes(), Directory({SERVER: identity.public}))
@@ -290,7 +290,7 @@ def test_a_body_that_json_cannot_hold_is_a_named_error_and_leaves_the_chain_whol
     """A diverged run has a NaN loss. The round must not end in a bare ValueError."""
     identity, path = Identity.generate(), tmp_path / "transcript.jsonl"
     transcript = Transcript(path, SERVER, identity)
-    transcript.append("open", {})
+    transcript.append("open", {"format": FORMAT})
     with pytest.raises(SecaggError, match=r"nan|NaN|finite"):
         transcript.append("note", {"loss": float("nan")})
     transcript.close({})
