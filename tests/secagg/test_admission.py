@@ -181,3 +181,18 @@ def test_a_policy_is_read_strictly_and_frozen(fields: dict[str, Any]) -> None:
         Policy(**fields)
     with pytest.raises(ValidationError):
         Policy().minimum_cohort = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameters": {"aggregators": 3, "suite": "aes128ctr"}},
+        {"parameters": {"aggregators": 3}},
+        {"parameters": {}},
+        {"backend": "plain"},
+        {"backend": "dp+smpc"},
+    ],
+)
+def test_t8_a_spec_for_another_backend_or_other_parameters_aborts(change: dict[str, Any]) -> None:
+    with pytest.raises(Aborted, match="another backend, or other parameters, than this site's 'smpc'"):
+        admitted(changed(**change))

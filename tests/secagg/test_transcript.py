@@ -300,3 +300,21 @@ def test_a_body_that_json_cannot_hold_is_a_named_error_and_leaves_the_chain_whol
 def test_a_transcript_in_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refused):
         Transcript(tmp_path / "none" / "transcript.jsonl", SERVER, Identity.generate())
+
+
+def test_an_entry_of_another_chain_by_the_same_server_does_not_fit_in(tmp_path: Path) -> None:
+    """Same author, same index, same valid signature: only the hash of what came before tells them apart."""
+    identity = Identity.generate()
+    chains = []
+    for name in ("first", "second"):
+        path = tmp_path / name
+        transcript = Transcript(path, SERVER, identity)
+        transcript.append("open", {"format": FORMAT, "run": name})
+        transcript.append("note", {"of": name})
+        transcript.close({})
+        chains.append(path.read_bytes().splitlines(keepends=True))
+    first, second = chains
+    directory = Directory({SERVER: identity.public})
+    assert len(verify_transcript(b"".join(first), directory)) == 3
+    with pytest.raises(VerificationFailed, match="entry 1 does not follow entry 0: the chain is broken"):
+        verify_transcript(first[0] + second[1] + first[2], directory)
