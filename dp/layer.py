@@ -118,7 +118,7 @@ class ClientLevel:
             limitations=(
                 *inner.limitations,
                 "the server sees the sum before the noise",
-                "a client that does not clip voids its own bound only, and can set the sum",
+                "clipping is each client's own promise: one that skips it has no bound of its own, and can set the sum",
             ),
         )
 

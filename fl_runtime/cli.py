@@ -17,16 +17,24 @@ if TYPE_CHECKING:
     "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting, such as training.lr=0.1."
 )
 @click.option("--output", type=click.Path(path_type=Path), help="The run directory (default: runs/NAME-BACKEND-DATE).")
-def train(experiment: Path, overrides: tuple[str, ...], output: Path | None) -> None:
+@click.option(
+    "--key",
+    "key_file",
+    type=click.Path(path_type=Path),
+    help="The server's key file (secagg keygen), to sign the record of the run with; a fresh key by default.",
+)
+def train(experiment: Path, overrides: tuple[str, ...], output: Path | None, key_file: Path | None) -> None:
     """Train the model of EXPERIMENT.toml and leave a run directory with metrics, data sheet and transcript."""
     from fl_runtime.config import load
     from fl_runtime.run import run_experiment
     from secagg.cli.progress import progress
+    from secagg.identity import Identity
 
     settings = load(experiment, overrides)
+    server = None if key_file is None else Identity.load(key_file)
     path = output or default_output(settings.experiment.name, settings.privacy.backend)
     with progress(f"train {settings.privacy.backend}", total=settings.experiment.rounds) as advance:
-        summary = run_experiment(settings, output=path, progress=advance)
+        summary = run_experiment(settings, output=path, server=server, progress=advance)
     _print(summary)
 
 

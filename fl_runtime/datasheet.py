@@ -70,8 +70,8 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
         f"- **Protection**: {claims['protection']}",
         f"- **Adversary**: {claims['adversary']}; {claims['collusion']}",
         f"- **Who holds keys**: {claims['key_holder']}",
-        *(f"- **What {party} learnt**: {'; '.join(things)}" for party, things in claims["sees"].items()),
-        f"- **Cohort**: minimum {cohort['minimum']}, smallest sum {cohort['smallest']} clients, "
+        *(f"- **Seen by {party}**: {'; '.join(things)}" for party, things in claims["sees"].items()),
+        f"- **Cohort**: minimum {cohort['minimum']}, smallest sum of {cohort['smallest'] or 'no'} clients, "
         f"{len(cohort['rounds'])} rounds, {dropped} dropouts, {rejected} rejected messages, "
         f"{len(cohort['aborted'])} aborted rounds",
         f"- **Exactness**: {claims['exactness']}",

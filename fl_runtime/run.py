@@ -35,6 +35,7 @@ from fl_runtime.toml import to_toml
 from secagg.driver import Outcome
 from secagg.errors import Aborted, InvalidUpdate, Refused
 from secagg.fixedpoint import FixedPoint
+from secagg.identity import Identity
 from secagg.registry import Composition, build, parameter_names
 from secagg.rundir import RunDirectory
 from secagg.transcript import round_body
@@ -62,9 +63,15 @@ class RunSummary:
 
 
 def run_experiment(
-    experiment: Experiment, *, output: Path | None = None, progress: Callable[[], object] = lambda: None
+    experiment: Experiment,
+    *,
+    output: Path | None = None,
+    server: Identity | None = None,
+    progress: Callable[[], object] = lambda: None,
 ) -> RunSummary:
     """Run all rounds; `progress` is called after each. With `output`, leave a run directory there.
+
+    `server` is the identity that signs the record of the run; a fresh one is drawn by default.
 
     Raises:
         Refused: the settings do not fit together, or `output` exists.
@@ -74,7 +81,7 @@ def run_experiment(
     composition = build_backend(experiment)
     federation = load_federation(experiment)
     started = time.perf_counter()
-    run = _Run(experiment, federation, composition, output)
+    run = _Run(experiment, federation, composition, output, server)
     run.execute(progress)
     run.summary.seconds = time.perf_counter() - started
     return run.summary
@@ -92,7 +99,9 @@ def build_backend(experiment: Experiment) -> Composition:
     privacy = experiment.privacy
     parameters = dict(privacy.parameters)
     if "rounds" in parameter_names(privacy.backend):
-        parameters.setdefault("rounds", experiment.experiment.rounds)
+        rounds = experiment.experiment.rounds
+        if parameters.setdefault("rounds", rounds) != rounds:
+            raise Refused(f"privacy.rounds: got {parameters['rounds']}, the experiment has {rounds}; leave it out")
     composition = build(privacy.backend, parameters)
     spent = composition.spent(experiment.experiment.rounds)
     if spent is not None and spent["sampling_rate"] != 1:
@@ -114,7 +123,9 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
     clients = experiment.algorithm.clients_per_round or len(federation.clients)
     bound = privacy.value_bound
     if not composition.guarantees.uniform_weights:
-        largest = privacy.max_weight or max(len(client.train) for client in federation.clients)
+        # A power of two: the spec is public, and the size of the largest client is not.
+        rows = max(len(client.train) for client in federation.clients)
+        largest = privacy.max_weight or 1 << (rows - 1).bit_length()
         return FixedPoint.fit(clients=clients, value_bound=bound, max_weight=largest, modulus_bits=privacy.modulus_bits)
     if privacy.max_weight not in (None, 1):
         raise Refused(f"privacy.max_weight: {privacy.backend!r} weighs all clients alike; leave it out or set it to 1")
@@ -128,7 +139,12 @@ class _Run:
     """One run in progress."""
 
     def __init__(
-        self, experiment: Experiment, federation: Federation, composition: Composition, output: Path | None
+        self,
+        experiment: Experiment,
+        federation: Federation,
+        composition: Composition,
+        output: Path | None,
+        server: Identity | None,
     ) -> None:
         from fl_runtime.models import build as build_model
         from fl_runtime.trainer import Trainer
@@ -150,6 +166,7 @@ class _Run:
             minimum_cohort=experiment.privacy.minimum_cohort,
             layout=self._layout,
             encoding=self._encoding,
+            server=server,
         )
         self._outcomes: list[Outcome] = []
         self._aborted: list[str] = []

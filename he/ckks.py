@@ -88,7 +88,7 @@ class Ckks:
                 key_holder="every client",
                 dropouts="a silent client is left out; the sum of the others is exact",
                 result_at="clients",
-                limitations=("one curious client at the server's side ends all secrecy", "crafted ciphertexts"),
+                limitations=("one curious client at the server's side ends all secrecy",),
             )
         return Guarantees(
             **common,
@@ -100,7 +100,11 @@ class Ckks:
             },
             key_holder="the key holder, a party of its own",
             dropouts="a silent client is left out; a silent key holder ends the round with a named abort",
-            limitations=("the server and the key holder together read every update", "crafted ciphertexts"),
+            limitations=(
+                "the server and the key holder together read every update",
+                "a server that submits one client's ciphertext as the sum, with everybody's signed headers, reads "
+                "that client",
+            ),
         )
 
     def helpers(self) -> Sequence[PartyId]:

@@ -57,11 +57,11 @@ class _CkksRound(RoundSession):
             Aborted: too few clients signed, or the ciphertexts are no honest sum. There is no second attempt.
         """
         contributors, ciphertexts = self._read_evidence(sender, body, decryptor.key_mode)
-        self.require_cohort(contributors, where=self.party.name)
+        self.require_cohort(contributors)
         try:
             totals = decryptor.decrypt(ciphertexts, length=self.length, clients=len(contributors))
         except Malformed as error:
-            raise Aborted(f"{self.party.name}: {error}; nothing was revealed") from None
+            raise Aborted(f"{error}; nothing was revealed") from None
         return SecureSum.of(totals.astype(self.spec.encoding.dtype), contributors, self.spec.encoding)
 
     def _read_evidence(
@@ -164,7 +164,7 @@ class CkksServer(_CkksRound):
                 raise Aborted(f"{HOLDER!r} is silent, and only it can open the sum; nothing was revealed")
             return ()
         signed = self.headers(UPLOAD)
-        self.require_cohort(signed, where="server")
+        self.require_cohort(signed)
         body = b"".join([UPLOAD_PARTS.pack(len(signed)), *signed.values(), self._sum.to_bytes()])
         if self._has_holder:
             self.open_step(RESULT, [HOLDER], limit=self._result().wire_bytes)

@@ -27,7 +27,7 @@ from secagg.identity import SERVER
 from secagg.protocol import Backend
 from secagg.registry import Composition
 from secagg.spec import MIN_COHORT, task_digest
-from secagg.vectors import Layout
+from secagg.vectors import MAX_PARAMETERS, Layout
 
 MAX_WEIGHT = 20
 
@@ -94,8 +94,8 @@ class Workload:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.params < 1:
-            raise Refused(f"--params is {self.params}, expected 1 at least")
+        if not 1 <= self.params <= MAX_PARAMETERS:
+            raise Refused(f"--params is {self.params}, expected 1 to {MAX_PARAMETERS}")
         if self.clients < MIN_COHORT:
             raise Refused(f"--clients is {self.clients}, the minimum cohort is {MIN_COHORT}")
         if not 0 <= self.dropouts <= self.clients - MIN_COHORT:

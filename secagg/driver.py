@@ -81,6 +81,7 @@ class Driver:
         backend: what protects the sum.
         clients: their names.
         policy: every client's policy.
+        identities: keys that parties already have; the others draw fresh ones.
         intercept: sees each letter; returns the letters to deliver in its place.
     """
 
@@ -91,6 +92,7 @@ class Driver:
         *,
         policy: Policy | None = None,
         minimum_cohort: int = MIN_COHORT,
+        identities: Mapping[PartyId, Identity] | None = None,
         rng: Rng = secrets.token_bytes,
         intercept: Callable[[Letter], Iterable[Letter]] = deliver,
     ) -> None:
@@ -105,7 +107,8 @@ class Driver:
         names = [SERVER, *backend.helpers(), *clients]
         if len(set(names)) != len(names):
             raise Refused("two parties have the same name")
-        self.identities = {name: Identity.generate() for name in names}
+        given = identities or {}
+        self.identities = {name: given.get(name) or Identity.generate() for name in names}
         self.directory = Directory({name: identity.public for name, identity in self.identities.items()})
         self._rng = rng
         self._setup: dict[PartyId, bytes] = {}
@@ -282,13 +285,13 @@ class _Exchange:
         if session is None or not session.ready:
             return False
         started = time.perf_counter()
-        contribution = source(name)
-        self.source_s += time.perf_counter() - started
-        if contribution is None:
-            self._leave(name, "vanished before its upload")
-            return True
-        vector, weight = contribution
         try:
+            contribution = source(name)
+            self.source_s += time.perf_counter() - started
+            if contribution is None:
+                self._leave(name, "vanished before its upload")
+                return True
+            vector, weight = contribution
             self._call(name, lambda session: session.contribute(vector, weight))
         except InvalidUpdate as error:
             raise InvalidUpdate(f"client {name!r}: {error}") from None

@@ -15,8 +15,8 @@ class Guarantees:
         protection: what hides a single update, in one line.
         adversary: "none" (no protection claimed), "passive", or "active".
         collusion: which parties may pool what they see without learning a single update.
-        alpha: how many honest clients stand at least in any sum that somebody learns; 1 means single
-            updates are seen, None that nothing is learnt in the clear.
+        alpha: the fewest clients in any sum that somebody learns; a spec's minimum cohort can only raise it. 1
+            means that single updates are seen.
         sees: for each kind of party what it learns beyond public settings.
         key_holder: who could decrypt.
         dropouts: what happens when a client or helper vanishes.
@@ -33,7 +33,7 @@ class Guarantees:
     protection: str
     adversary: Literal["none", "passive", "active"]
     collusion: str
-    alpha: int | None
+    alpha: int
     sees: Mapping[str, tuple[str, ...]]
     key_holder: str
     dropouts: str

@@ -51,7 +51,7 @@ class Plain:
             exactness="the integer sum is exact",
             two_specs="every update is seen anyway; frames of another spec are rejected",
             sum_only=False,
-            limitations=("protects nothing",),
+            limitations=("the server sees every update",),
         )
 
     def helpers(self) -> Sequence[PartyId]:
@@ -114,7 +114,7 @@ class PlainServer(RoundSession):
 
     def complete(self, step: int) -> Iterable[Send]:
         contributors = self.heard(UPLOAD)
-        self.require_cohort(contributors, where="server")
+        self.require_cohort(contributors)
         self.result = SecureSum.of(self._sum.signed(), contributors, self.spec.encoding)
         return ()
 

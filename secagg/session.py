@@ -236,12 +236,12 @@ class RoundSession:
         signed = header.sign_with(identity.sign(header.signed_bytes()))
         return Send(to, b"".join([signed.to_bytes(), body]))
 
-    def require_cohort(self, contributors: Collection[PartyId], *, where: str) -> None:
+    def require_cohort(self, contributors: Collection[PartyId]) -> None:
         """Raise `Aborted` unless enough clients stand in the sum (T9)."""
         if len(contributors) < self.spec.minimum_cohort:
             raise Aborted(
-                f"{where}: {len(contributors)} clients contributed, "
-                f"the minimum cohort is {self.spec.minimum_cohort}; nothing was revealed"
+                f"{len(contributors)} clients contributed, the minimum cohort is {self.spec.minimum_cohort}; "
+                "nothing was revealed"
             )
 
     # The guards, in the order in which a message meets them.

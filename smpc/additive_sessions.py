@@ -129,7 +129,8 @@ class AdditiveHelper(_AdditiveSession):
     def __init__(self, spec: RoundSpec, party: Party, suite: str) -> None:
         super().__init__(spec, party)
         self._suite = suite
-        self._key = X25519PrivateKey.from_private_bytes(party.rng(32))
+        # Erased once the seeds are in: whoever takes this party over later cannot open them again.
+        self._key: X25519PrivateKey | None = X25519PrivateKey.from_private_bytes(party.rng(32))
         self._seeds: dict[PartyId, bytes] = {}
         self._cohort: bytes = b""
         self._agreed: dict[PartyId, bytes] = {}
@@ -137,6 +138,8 @@ class AdditiveHelper(_AdditiveSession):
         self.open_step(SEED, self.clients, limit=SEED_BYTES + ENVELOPE_OVERHEAD)
 
     def start(self) -> Iterable[Send]:
+        if self._key is None:
+            return
         public = self._key.public_key().public_bytes_raw()
         for client in self.ordered_clients:
             yield self.send(client, KEY, public)
@@ -154,6 +157,7 @@ class AdditiveHelper(_AdditiveSession):
 
     def complete(self, step: int) -> Iterable[Send]:
         if step == SEED:
+            self._key = None
             size = set_bytes(len(self.clients))
             self.open_step(COHORT, [SERVER], limit=size, awaited=False)
             self.open_step(AGREE, self._others, limit=32)
@@ -167,17 +171,19 @@ class AdditiveHelper(_AdditiveSession):
 
     def store(self) -> dict[str, Any]:
         return {
-            "key": self._key.private_bytes_raw(),
+            "key": b"" if self._key is None else self._key.private_bytes_raw(),
             "seeds": self._seeds,
             "cohort": self._cohort,
             "agreed": self._agreed,
         }
 
     def load(self, fields: dict[str, Any]) -> None:
-        self._key = X25519PrivateKey.from_private_bytes(fields["key"])
+        self._key = X25519PrivateKey.from_private_bytes(fields["key"]) if fields["key"] else None
         self._seeds, self._cohort, self._agreed = fields["seeds"], fields["cohort"], fields["agreed"]
 
     def _open_seed(self, client: PartyId, body: memoryview) -> bytes:
+        if self._key is None:
+            raise Rejected(client, "seeds are closed")
         try:
             seed = unseal(body, self._key, context=b"".join(self.pair(client, self.party.name)))
         except Tampered as error:
@@ -191,7 +197,7 @@ class AdditiveHelper(_AdditiveSession):
         strangers = sorted(cohort - set(self._seeds))
         if strangers:
             raise Aborted(f"the server counts {strangers[0]!r}, whose seed this aggregator does not hold")
-        self.require_cohort(cohort, where=self.party.name)
+        self.require_cohort(cohort)
         self._cohort = bytes(body)
         digest = hashlib.sha256(self._cohort).digest()
         return [self.send(other, AGREE, digest) for other in self._others]
@@ -237,12 +243,12 @@ class AdditiveServer(_AdditiveSession):
     def complete(self, step: int) -> Iterable[Send]:
         if step == HELD:
             self.require_all(HELD, self.helpers)
-            self.require_cohort(self._holding, where="server, before any vector")
+            self.require_cohort(self._holding)
             self.open_step(SHARE, self._holding, limit=self._sum.wire_bytes)
             return (self.send(client, GO, b"") for client in sorted(self._holding))
         if step == SHARE:
             cohort = self.heard(SHARE)
-            self.require_cohort(cohort, where="server")
+            self.require_cohort(cohort)
             self.open_step(SUM, self.helpers, limit=self._sum.wire_bytes)
             body = encode_set(cohort, self.ordered_clients)
             return [self.send(helper, COHORT, body) for helper in self.helpers]

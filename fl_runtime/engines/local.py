@@ -25,12 +25,21 @@ class LocalEngine:
         sites: names of all clients.
         minimum_cohort: fewest clients in a sum.
         layout, encoding: of every round.
+        server: the server's identity, to sign the record of the run with; a fresh one by default.
     """
 
     def __init__(
-        self, backend: Backend, sites: Sequence[PartyId], *, minimum_cohort: int, layout: Layout, encoding: FixedPoint
+        self,
+        backend: Backend,
+        sites: Sequence[PartyId],
+        *,
+        minimum_cohort: int,
+        layout: Layout,
+        encoding: FixedPoint,
+        server: Identity | None = None,
     ) -> None:
-        self._driver = Driver(backend, sites, minimum_cohort=minimum_cohort)
+        known = {} if server is None else {SERVER: server}
+        self._driver = Driver(backend, sites, minimum_cohort=minimum_cohort, identities=known)
         self._layout = layout
         self._encoding = encoding
         self._driver.set_up(layout=layout, encoding=encoding)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from secagg.cli.options import sees
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -29,11 +31,11 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(guarantees, indent=2))
         return
     for name, record in guarantees.items():
-        console.print(f"[bold]{name}[/bold]  {record['protection']}", highlight=False)
+        console.print(f"[bold]{name}[/bold]  {record['protection']}", highlight=False, soft_wrap=True)
         if record["experimental"]:
-            console.print(f"  [yellow]experimental[/yellow]: {record['experimental']}", highlight=False)
+            console.print(f"  [yellow]experimental[/yellow]: {record['experimental']}", highlight=False, soft_wrap=True)
         for label, text in _lines(record):
-            console.print(f"  {label:<12} {text}", highlight=False, soft_wrap=True)
+            console.print(f"  {label:<19} {text}", highlight=False, soft_wrap=True)
         console.print()
 
 
@@ -43,10 +45,7 @@ def _lines(record: dict[str, Any]) -> list[tuple[str, str]]:
         ("adversary", record["adversary"]),
         ("collusion", record["collusion"]),
         ("key holder", record["key_holder"]),
-        *(
-            (f"{party} see" + ("s" if party == "server" else ""), "; ".join(things))
-            for party, things in record["sees"].items()
-        ),
+        *((sees(party), "; ".join(things)) for party, things in record["sees"].items()),
         ("dropouts", record["dropouts"]),
         ("exactness", record["exactness"]),
         ("two specs", record["two_specs"]),

@@ -59,7 +59,7 @@ def _print(report: BenchReport, guarantees: Guarantees) -> None:
         highlight=False,
     )
     if guarantees.experimental:
-        console.print(f"[yellow]experimental[/yellow]: {guarantees.experimental}", highlight=False)
+        console.print(f"[yellow]experimental[/yellow]: {guarantees.experimental}", highlight=False, soft_wrap=True)
     table = Table(show_header=True, box=None, pad_edge=False)
     for column in ("", "CPU", "wall", "bytes / parameter"):
         table.add_column(column, justify="left" if not column else "right")

@@ -16,9 +16,7 @@ backend_option = click.option(
 params_option = click.option(
     "--params", type=click.IntRange(1), default=1_000_000, show_default=True, help="Parameters of the model."
 )
-clients_option = click.option(
-    "--clients", type=click.IntRange(1), default=10, show_default=True, help="Clients in the cohort."
-)
+clients_option = click.option("--clients", type=int, default=10, show_default=True, help="Clients in the cohort.")
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the backend; may be repeated."
 )
@@ -38,6 +36,11 @@ json_option = click.option(
     callback=_in_a_folder,
     help="Also write the figures as JSON.",
 )
+
+
+def sees(party: str) -> str:
+    """`server sees`, `clients see`."""
+    return f"{party} see" if party.endswith("s") else f"{party} sees"
 
 
 def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:

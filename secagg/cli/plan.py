@@ -25,12 +25,13 @@ def command(
 ) -> None:
     """Plan a run: bytes, seconds, epsilon, and what each party sees."""
     from secagg.cli.options import parse_settings, write_json
+    from secagg.errors import Refused
     from secagg.plan import make_plan
     from secagg.registry import build, parameter_names
 
     parameters = parse_settings(settings)
-    if "rounds" in parameter_names(backend):
-        parameters.setdefault("rounds", rounds)
+    if "rounds" in parameter_names(backend) and parameters.setdefault("rounds", rounds) != rounds:
+        raise Refused(f"--set rounds={parameters['rounds']}: use --rounds, which is {rounds}")
     plan = make_plan(build(backend, parameters), params=params, clients=clients, rounds=rounds)
     _print(plan)
     if json_file is not None:
@@ -40,14 +41,18 @@ def command(
 def _print(plan: Plan) -> None:
     from rich.console import Console
 
+    from secagg.cli.options import sees
+
     console = Console()
 
     def line(label: str, text: str) -> None:
-        console.print(f"  {label:<16} {text}", highlight=False, soft_wrap=True)
+        console.print(f"  {label:<19} {text}", highlight=False, soft_wrap=True)
 
     console.print(
-        f"[bold]{plan.backend}[/bold]: {plan.params:,} parameters, {plan.clients} clients, {plan.rounds} rounds",
+        f"[bold]{plan.backend}[/bold]: {plan.params:,} parameters, {plan.clients} clients, "
+        f"{plan.rounds} round{'' if plan.rounds == 1 else 's'}",
         highlight=False,
+        soft_wrap=True,
     )
     line("each client", f"{_size(plan.client.upload_bytes)} up, {_size(plan.client.download_bytes)} down")
     line("", f"{plan.client.cpu_s:.2f} s of CPU, as measured on this machine")
@@ -56,8 +61,11 @@ def _print(plan: Plan) -> None:
         privacy = plan.privacy
         line("privacy", f"epsilon {privacy.epsilon:.3f} at delta {privacy.delta:g} for each {privacy.unit}")
         line("", f"noise multiplier {privacy.noise_multiplier:.4f}, sampling rate {privacy.sampling_rate:g}")
+        if privacy.sampling_rate < 1:
+            line("", "against outsiders only, and only if cohorts are secret Poisson samples;")
+            line("", "to whoever sees the roster, each participation counts in full (sampling_rate=1)")
     for party, things in plan.sees.items():
-        line(f"{party} see" + ("s" if party in ("server", "holder") else ""), "; ".join(things))
+        line(sees(party), "; ".join(things))
 
 
 def _size(count: float) -> str:

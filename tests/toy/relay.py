@@ -154,7 +154,7 @@ class RelayServer(RoundSession):
     def complete(self, step: int) -> Iterable[Send]:
         circle = self.heard(HELLO)
         if step == HELLO:
-            self.require_cohort(circle, where="server")
+            self.require_cohort(circle)
             self.open_step(MASKED, circle, limit=self._sum.wire_bytes)
             return (self.send(name, ALIVE, json.dumps(circle).encode()) for name in circle)
         contributors = self.heard(MASKED)
@@ -162,7 +162,7 @@ class RelayServer(RoundSession):
             self.open_step(SEEDS, contributors, limit=4096)
             lost = json.dumps(sorted(set(circle) - set(contributors))).encode()
             return (self.send(name, LOST, lost) for name in contributors)
-        self.require_cohort(contributors, where="server")
+        self.require_cohort(contributors)
         self.result = SecureSum.of(self._sum.signed(), contributors, self.spec.encoding)
         return ()
 
