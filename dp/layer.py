@@ -131,6 +131,7 @@ class ClientLevel:
             sampling_rate=self._sampling_rate,
             secret_poisson=sampled,
         ).to_json()
+        claim["noise"] += ", added at the server"
         if sampled:
             # The plan asked for the outsiders' figure; the one for those who see the roster stands beside it.
             claim["epsilon_roster"], claim["epsilon"] = claim["epsilon"], claim["epsilon_outsiders"]

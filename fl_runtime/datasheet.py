@@ -76,7 +76,7 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
         f"{len(cohort['aborted'])} aborted rounds",
         f"- **Exactness**: {claims['exactness']}",
         f"- **A server with two specs**: {claims['two_specs']}",
-        f"- **Differential privacy**: {_inline(privacy) if privacy else 'none is claimed'}",
+        f"- **Differential privacy**: {_privacy(privacy) if privacy else 'none is claimed'}",
         "- **Empirical lower bound**: no audit was run",
         f"- **Engine**: {sheet['engine']}",
         f"- **Transcript**: `{sheet['transcript']}`",
@@ -85,12 +85,22 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
         "## Not protected",
         "",
         *(f"- {text}" for text in claims["limitations"]),
+        *(f"- the epsilon rests on this: {text}" for text in (privacy or {}).get("assumptions", ())),
+        *(f"- the epsilon, with a warning: {text}" for text in (privacy or {}).get("warnings", ())),
         "- the sum itself: what it says of single rows is not measured here",
     ]
     if claims["experimental"]:
         lines[2:2] = [f"> Experimental: {claims['experimental']}", ""]
     lines += ["", "## Identities", "", *(f"- {name}: `{mark}`" for name, mark in sheet["identities"].items())]
     return "\n".join(lines) + "\n"
+
+
+def _privacy(spent: Mapping[str, Any]) -> str:
+    return (
+        f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g} for one {spent['unit']} ({spent['adjacency']}), "
+        f"after {spent['rounds']} rounds with a noise multiplier of {spent['noise_multiplier']:g} "
+        f"({spent['noise']}), by {spent['accountant']}, every participation counted in full"
+    )
 
 
 def _inline(values: Mapping[str, Any]) -> str:

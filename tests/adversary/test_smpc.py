@@ -14,7 +14,8 @@ from secagg.frames import HEADER_BYTES, split
 from secagg.identity import SERVER, PartyId
 from smpc.additive_sessions import AGREE, COHORT, HELD, KEY, SEED, SHARE, SUM
 from smpc.cohort import encode_set
-from tests.adversary.federation import Federation, step_of
+from smpc.masks import MaskStream
+from tests.adversary.federation import Federation, is_vector, step_of
 
 ONE, TWO = "aggregator-1", "aggregator-2"
 
@@ -200,3 +201,35 @@ def test_s1_what_the_server_sees_is_uniform_and_independent_of_the_input() -> No
         chi_square = float(((counts - expected) ** 2 / expected).sum())
         assert chi_square < 400  # 255 degrees of freedom: exceeded with probability 1e-8
     assert np.count_nonzero(seen[0] == seen[1]) < 0.01 * seen[0].size
+
+
+@pytest.mark.parametrize("colluders", [("server", ONE), ("server", TWO), (ONE, TWO)])
+def test_s1_two_colluding_aggregators_of_three_see_nothing_of_an_input(colluders: tuple[str, str]) -> None:
+    """All that two aggregators hold of site-0, added up in its favour, is still uniform: the third mask is missing.
+
+    The true input is constant, so anything that shone through would show as a crooked histogram.
+    """
+    size = 20_000
+    federation = Federation("smpc", size=size)
+    federation.vectors = {name: np.ones(size, np.float32) for name in federation.names}
+    sessions = federation.keep_sessions()
+    spec = federation.spec()
+    held: dict[str, bytes] = {}
+    view = np.zeros(size + 1, np.uint32)
+
+    def collude(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and letter.to == SERVER and step_of(letter) == HELD:
+            held[letter.sender] = sessions[letter.sender]._seeds["site-0"]  # type: ignore[attr-defined]
+        if "server" in colluders and letter.sender == "site-0" and is_vector(letter) and step_of(letter) == SHARE:
+            np.add(view, np.frombuffer(split(letter.frame)[1], np.uint32), out=view)
+        return (letter,)
+
+    federation.wire = collude
+    federation.check(federation.round(spec=spec))
+    fingerprints = spec.roster.fingerprints
+    for helper in set(colluders) - {"server"}:
+        context = (spec.digest, fingerprints["site-0"], fingerprints[helper])
+        MaskStream(held[helper], suite="chacha20", context=context).add_to(view)
+    counts = np.bincount(view.view(np.uint8), minlength=256)
+    expected = counts.sum() / 256
+    assert float(((counts - expected) ** 2 / expected).sum()) < 400  # 255 degrees of freedom: 1e-8
