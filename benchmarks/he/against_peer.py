@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from secagg.bench import BenchReport, Workload, run_bench
+from secagg.bench import BenchReport, Workload, peak_rss_mib, run_bench
 from secagg.registry import build
 
 OURS = {
@@ -111,7 +110,7 @@ def main() -> None:
     if options.only == "peer memory":
         with quiet():
             run_peer(workload)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak_rss_mib())
         return
     if options.only:
         print(_bench(options.only, workload).peak_rss_mib)
@@ -120,9 +119,7 @@ def main() -> None:
         peer = run_peer(workload)
     protect = statistics.median(peer.protect)
     memory = _memory("peer memory", options)
-    print(
-        f"{options.params:,} parameters, {options.clients} clients; the peer's figures, and how many times better ours are"
-    )
+    print(f"{options.params:,} parameters, {options.clients} clients: the peer, and how many times better ours are")
     print(
         f"{'':20}{'protect':>10}{'upload':>10}{'server':>10}{'download':>10}{'reveal':>10}{'memory':>10}{'error':>10}"
     )
