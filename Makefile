@@ -56,7 +56,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo 'Installing into $(VENV): secagg with its extras fl, report and dev (some minutes, once)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar off \
-		--constraint constraints.txt --editable '.[fl,report,dev]' | grep -v '^Requirement already'
+		--constraint constraints.txt --editable '.[fl,report,dev]'
 	@touch $(STAMP)
 
 clean:

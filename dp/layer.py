@@ -21,7 +21,7 @@ from pydantic import Field
 
 from dp.accountant import account, solve_noise_multiplier
 from dp.clipping import clip_to_grid, grid_bound
-from dp.noise import discrete_gaussian
+from dp.noise import SIGMA_MAX, SIGMA_MIN, discrete_gaussian
 from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint, Integers
 from secagg.guarantees import Guarantees
@@ -76,6 +76,9 @@ class ClientLevel:
         encoding = spec.encoding
         if encoding.divisor is None:
             raise Refused("dp: expected a public divisor and weights of 1: an exact sum of weights has no guarantee")
+        sigma = self._noise_multiplier * self._clip_l2 * encoding.scale
+        if not SIGMA_MIN <= sigma <= SIGMA_MAX:
+            raise Refused(f"dp: noise of {sigma:g} grid steps, expected {SIGMA_MIN} to {SIGMA_MAX:g}; change the ring")
         grid_bound(self._clip_l2, size=spec.layout.size, scale=encoding.scale)
 
     def before(self, vector: NDArray[np.float32], encoding: FixedPoint) -> NDArray[np.float32]:
@@ -91,6 +94,8 @@ class ClientLevel:
         return total.with_totals(noise)
 
     def compose(self, inner: Guarantees) -> Guarantees:
+        if inner.privacy is not None:
+            raise Refused("dp: two layers of noise would be two claims; one is enough")
         if inner.result_at != "server":
             raise Refused(
                 "dp: noise at the server, but the sum appears at the clients: they would see it without noise"
@@ -122,7 +127,7 @@ class ClientLevel:
             ),
         )
 
-    def spent(self, rounds: int) -> Mapping[str, Any] | None:
+    def spent(self, rounds: int, *, clients: int | None = None) -> Mapping[str, Any] | None:
         sampled = self._sampling_rate < 1
         claim = account(
             self._noise_multiplier,
@@ -130,6 +135,7 @@ class ClientLevel:
             delta=self._delta,
             sampling_rate=self._sampling_rate,
             secret_poisson=sampled,
+            population=clients,
         ).to_json()
         claim["noise"] += ", added at the server"
         if sampled:

@@ -35,7 +35,7 @@ def train(experiment: Path, overrides: tuple[str, ...], output: Path | None, key
     path = output or default_output(settings.experiment.name, settings.privacy.backend)
     with progress(f"train {settings.privacy.backend}", total=settings.experiment.rounds) as advance:
         summary = run_experiment(settings, output=path, server=server, progress=advance)
-    _print(summary)
+    _print(summary, path)
 
 
 def default_output(name: str, backend: str) -> Path:
@@ -46,7 +46,9 @@ def default_output(name: str, backend: str) -> Path:
     return Path("runs") / f"{name}-{backend.replace('+', '-')}-{stamp}"
 
 
-def _print(summary: RunSummary) -> None:
+def _print(summary: RunSummary, path: Path) -> None:
+    from importlib.util import find_spec
+
     from rich.console import Console
 
     console = Console()
@@ -66,11 +68,14 @@ def _print(summary: RunSummary) -> None:
     if summary.spent is not None:
         spent = summary.spent
         line("epsilon", f"{spent['epsilon']:.3f} at delta {spent['delta']:g} for each {spent['unit']}")
+        for warning in spent["warnings"]:
+            line("warning", warning)
     line("server saw", "; ".join(summary.server_saw))
     if summary.saturated:
         line("clipped", f"{summary.saturated} values were beyond value_bound and clipped; raise privacy.value_bound")
-    if summary.path is not None:
-        line("run", f"{summary.path} (check it with: secagg verify {summary.path})")
+    if find_spec("matplotlib") is None:
+        line("no curve", "install secagg[report] to have one drawn")
+    line("run", f"{path} (check it with: secagg verify {path})")
 
 
 def _figure(value: float | None) -> str:

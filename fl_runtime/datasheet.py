@@ -30,6 +30,7 @@ def make_datasheet(
     parameters: Mapping[str, Any],
     guarantees: Guarantees,
     minimum_cohort: int,
+    planned: int,
     rounds: Sequence[RoundFacts],
     aborted: Sequence[str],
     directory: Directory,
@@ -45,6 +46,7 @@ def make_datasheet(
         "guarantees": guarantees.to_json(),
         "cohort": {
             "minimum": minimum_cohort,
+            "planned_rounds": planned,
             "smallest": min((facts.contributors for facts in rounds), default=0),
             "rounds": [vars(facts) for facts in rounds],
             "aborted": list(aborted),
@@ -72,8 +74,9 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
         f"- **Who holds keys**: {claims['key_holder']}",
         *(f"- **Seen by {party}**: {'; '.join(things)}" for party, things in claims["sees"].items()),
         f"- **Cohort**: minimum {cohort['minimum']}, smallest sum of {cohort['smallest'] or 'no'} clients, "
-        f"{len(cohort['rounds'])} rounds, {dropped} dropouts, {rejected} rejected messages, "
-        f"{len(cohort['aborted'])} aborted rounds",
+        f"{len(cohort['rounds'])} of {cohort['planned_rounds']} rounds, {dropped} dropouts, "
+        f"{rejected} rejected messages, "
+        + (f"ended early: {'; '.join(cohort['aborted'])}" if cohort["aborted"] else "not ended early"),
         f"- **Exactness**: {claims['exactness']}",
         f"- **A server with two specs**: {claims['two_specs']}",
         f"- **Differential privacy**: {_privacy(privacy) if privacy else 'none is claimed'}",

@@ -87,3 +87,12 @@ def build(model: Logistic | Mlp | SmallCnn, *, shape: tuple[int, ...], classes: 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return torch.nn.Sequential(*model.layers(shape, 1 if classes == 2 else classes))
+
+
+def count_parameters(model: Logistic | Mlp | SmallCnn, *, shape: tuple[int, ...], classes: int) -> int:
+    """How many parameters `build` would make, counted without allocating them."""
+    import torch
+
+    with torch.device("meta"):
+        layers = model.layers(shape, 1 if classes == 2 else classes)
+    return sum(parameter.numel() for layer in layers for parameter in layer.parameters())

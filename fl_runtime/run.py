@@ -10,52 +10,59 @@ directory.json, transcript.jsonl    see `secagg.rundir`
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_runtime.data.catalogue import load as load_dataset
 from fl_runtime.data.dataset import Federation
 from fl_runtime.data.federation import federate
-from fl_runtime.datasheet import RoundFacts, make_datasheet, to_markdown
 from fl_runtime.engines.local import LocalEngine
 from fl_runtime.experiment import Experiment
+from fl_runtime.journal import Journal, NoJournal, Recorder
 from fl_runtime.metrics import Evaluation, evaluate
 from fl_runtime.sampling import cohort
 from fl_runtime.site import Site
 from fl_runtime.task import Task
-from fl_runtime.toml import to_toml
+from secagg.admission import Policy
 from secagg.driver import Outcome
-from secagg.errors import Aborted, InvalidUpdate, Refused
+from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import Identity
 from secagg.registry import Composition, build, parameter_names
-from secagg.rundir import RunDirectory
-from secagg.transcript import round_body
 from secagg.vectors import Layout
 
+if TYPE_CHECKING:
+    from fl_runtime.trainer import Trainer
 
-@dataclass
+
+@dataclass(frozen=True)
 class RunSummary:
-    """What a finished run says of itself. Bytes and seconds are medians over rounds of the median client."""
+    """What a finished run says of itself.
 
-    path: Path | None
+    Attributes:
+        evaluations: before the first round, and after each.
+        upload_bytes, download_bytes: of one client in one round (medians); the task, model included, counts.
+        protocol_s, seconds: of all rounds together, without and with training and evaluation.
+        spent: the privacy spent, or None where none is claimed.
+        saturated: values beyond `value_bound`, which were clipped to it.
+    """
+
     backend: str
-    evaluations: list[Evaluation] = field(default_factory=list)
-    upload_bytes: float = 0.0
-    download_bytes: float = 0.0
-    protocol_s: float = 0.0
-    seconds: float = 0.0
-    spent: Mapping[str, Any] | None = None
-    server_saw: tuple[str, ...] = ()
-    saturated: int = 0
+    evaluations: list[Evaluation]
+    upload_bytes: float
+    download_bytes: float
+    protocol_s: float
+    seconds: float
+    spent: Mapping[str, Any] | None
+    server_saw: tuple[str, ...]
+    saturated: int
 
     @property
     def final(self) -> Evaluation:
@@ -74,17 +81,26 @@ def run_experiment(
     `server` is the identity that signs the record of the run; a fresh one is drawn by default.
 
     Raises:
-        Refused: the settings do not fit together, or `output` exists.
+        Refused: the settings do not fit together, or `output` exists. Nothing was written.
         InvalidUpdate: a client's training diverged. Aborted: a round could not be finished. The directory then
-            holds the rounds before, sealed.
+            holds the rounds before, sealed, and says why it ends.
     """
-    composition = build_backend(experiment)
-    federation = load_federation(experiment)
+    prepared = prepare(experiment, server=server)
     started = time.perf_counter()
-    run = _Run(experiment, federation, composition, output, server)
-    run.execute(progress)
-    run.summary.seconds = time.perf_counter() - started
-    return run.summary
+    rounds = _Rounds(prepared)
+    journal: Recorder = NoJournal()
+    if output is not None:
+        journal = Journal(output, experiment, prepared.composition, prepared.engine, prepared.weights)
+    with journal:
+        evaluations = [rounds.evaluate()]
+        journal.scored(0, evaluations[0])
+        for number in range(1, experiment.experiment.rounds + 1):
+            outcome = rounds.run_one(number)
+            journal.round(outcome, rounds.weights)
+            evaluations.append(rounds.evaluate())
+            journal.scored(number, evaluations[-1])
+            progress()
+    return _summary(prepared, rounds, evaluations, time.perf_counter() - started)
 
 
 def load_federation(experiment: Experiment) -> Federation:
@@ -103,6 +119,8 @@ def build_backend(experiment: Experiment) -> Composition:
         if parameters.setdefault("rounds", rounds) != rounds:
             raise Refused(f"privacy.rounds: got {parameters['rounds']}, the experiment has {rounds}; leave it out")
     composition = build(privacy.backend, parameters)
+    if composition.training is not None:
+        raise Refused(f"privacy.backend: no trainer applies {composition.training.name!r} yet")
     spent = composition.spent(experiment.experiment.rounds)
     if spent is not None and spent["sampling_rate"] != 1:
         raise Refused(
@@ -126,6 +144,8 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
         # A power of two: the spec is public, and the size of the largest client is not.
         rows = max(len(client.train) for client in federation.clients)
         largest = privacy.max_weight or 1 << (rows - 1).bit_length()
+        if rows > largest:
+            raise Refused(f"privacy.max_weight: {largest}, and the largest client has {rows} rows; leave it out")
         return FixedPoint.fit(clients=clients, value_bound=bound, max_weight=largest, modulus_bits=privacy.modulus_bits)
     if privacy.max_weight not in (None, 1):
         raise Refused(f"privacy.max_weight: {privacy.backend!r} weighs all clients alike; leave it out or set it to 1")
@@ -135,178 +155,99 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
     return FixedPoint.fit(clients=clients, value_bound=bound, modulus_bits=privacy.modulus_bits, divisor=clients)
 
 
-class _Run:
-    """One run in progress."""
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that can be refused has been: what is left is to run the rounds."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        federation: Federation,
-        composition: Composition,
-        output: Path | None,
-        server: Identity | None,
-    ) -> None:
-        from fl_runtime.models import build as build_model
-        from fl_runtime.trainer import Trainer
+    experiment: Experiment
+    federation: Federation
+    composition: Composition
+    engine: LocalEngine
+    trainer: Trainer
+    layout: Layout
+    encoding: FixedPoint
+    sites: Mapping[str, Site]
+    weights: dict[str, NDArray[np.float32]]
 
-        seed = experiment.experiment.seed
-        self._experiment = experiment
-        self._federation = federation
-        self._composition = composition
-        self._names = [client.name for client in federation.clients]
-        model = build_model(experiment.model, shape=federation.shape, classes=len(federation.classes), seed=seed)
-        self._trainer = Trainer(model)
-        self._weights = dict(self._trainer.weights())
-        self._layout = Layout.of(self._weights)
-        self._sites = {c.name: Site(c, self._trainer, self._layout, seed=seed) for c in federation.clients}
-        self._encoding = make_encoding(experiment, federation, composition)
-        self._engine = LocalEngine(
-            composition.backend,
-            self._names,
-            minimum_cohort=experiment.privacy.minimum_cohort,
-            layout=self._layout,
-            encoding=self._encoding,
-            server=server,
-        )
-        self._outcomes: list[Outcome] = []
-        self._aborted: list[str] = []
-        self._task_bytes = 0
-        # Nothing is written before everything that can be refused has been.
-        self._directory = RunDirectory(output) if output is not None else None
-        self.summary = RunSummary(
-            path=output, backend=composition.name, server_saw=composition.guarantees.sees["server"]
-        )
 
-    def execute(self, progress: Callable[[], object]) -> None:
-        self._open()
-        self._evaluate(0, None)
-        try:
-            for number in range(1, self._experiment.experiment.rounds + 1):
-                self._evaluate(number, self._round(number))
-                progress()
-        except (Aborted, InvalidUpdate) as error:
-            self._aborted.append(str(error))
-            if self._directory is not None:
-                self._transcript.append("aborted", {"why": str(error)})
-            raise
-        finally:
-            self._finish()
+def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepared:
+    """Build the backend, the data, the model, the encoding and the engine. Raises `Refused`."""
+    from fl_runtime.models import build as build_model
+    from fl_runtime.models import count_parameters
+    from fl_runtime.trainer import Trainer
 
-    def _round(self, number: int) -> Outcome:
-        experiment = self._experiment
-        flat = self._layout.flatten(self._weights)
-        task = Task(number, flat, experiment.algorithm, experiment.training).to_bytes()
-        self._task_bytes = len(task)
+    seed = experiment.experiment.seed
+    composition = build_backend(experiment)
+    federation = load_federation(experiment)
+    shape, classes = federation.shape, len(federation.classes)
+    allowed = Policy().max_parameters
+    if (parameters := count_parameters(experiment.model, shape=shape, classes=classes)) > allowed:
+        raise Refused(f"model: {parameters:,} parameters, a site allows {allowed:,}")
+    trainer = Trainer(build_model(experiment.model, shape=shape, classes=classes, seed=seed))
+    weights = trainer.weights()
+    layout = Layout.of(weights)
+    encoding = make_encoding(experiment, federation, composition)
+    engine = LocalEngine(
+        composition.backend,
+        [client.name for client in federation.clients],
+        minimum_cohort=experiment.privacy.minimum_cohort,
+        layout=layout,
+        encoding=encoding,
+        server=server,
+    )
+    sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
+    return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, weights)
+
+
+class _Rounds:
+    """The loop: send the task, train, sum, step."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        self._prepared = prepared
+        self.weights = prepared.weights
+        self.outcomes: list[Outcome] = []
+        self.task_bytes = 0
+        self.saturated = 0
+
+    def run_one(self, number: int) -> Outcome:
+        prepared = self._prepared
+        experiment, layout = prepared.experiment, prepared.layout
+        task = Task(number, layout.flatten(self.weights), experiment.algorithm, experiment.training).to_bytes()
         chosen = cohort(
-            self._names,
+            list(prepared.sites),
             experiment.algorithm.clients_per_round,
             seed=experiment.experiment.seed,
             round_number=number,
         )
-        outcome = self._engine.round(number, task, chosen, self._update)
-        mean = self._layout.unflatten(outcome.result.mean())
-        self._weights = dict(experiment.algorithm.step(self._weights, mean))
-        self._outcomes.append(outcome)
-        if self._directory is not None:
-            self._transcript.append(
-                "round",
-                round_body(
-                    outcome.spec,
-                    outcome.evidence,
-                    dropped=dict(outcome.dropped),
-                    rejected=[[error.sender, error.why] for error in outcome.rejected],
-                    model=_digest(self._layout, self._weights),
-                ),
-            )
+        outcome = prepared.engine.round(number, task, chosen, self._update)
+        self.weights = dict(experiment.algorithm.step(self.weights, layout.unflatten(outcome.result.mean())))
+        self.task_bytes = len(task)
+        self.outcomes.append(outcome)
         return outcome
 
-    def _update(self, name: str, task: bytes) -> Any:
-        vector, weight = self._sites[name].update(task, uniform_weight=not self._encoding.weighted)
-        if not self._composition.guarantees.uniform_weights:
-            self.summary.saturated += int(np.count_nonzero(np.abs(vector) > self._encoding.value_bound))
+    def evaluate(self) -> Evaluation:
+        trainer, weights = self._prepared.trainer, self.weights
+        return evaluate(self._prepared.federation, lambda features: trainer.predict(weights, features))
+
+    def _update(self, name: str, task: bytes) -> tuple[NDArray[np.float32], int]:
+        encoding = self._prepared.encoding
+        vector, weight = self._prepared.sites[name].update(task, uniform_weight=not encoding.weighted)
+        if encoding.weighted:
+            self.saturated += int(np.count_nonzero(np.abs(vector) > encoding.value_bound))
         return vector, weight
 
-    def _evaluate(self, number: int, outcome: Outcome | None) -> None:
-        weights = self._weights
-        evaluation = evaluate(self._federation, lambda features: self._trainer.predict(weights, features))
-        self.summary.evaluations.append(evaluation)
-        if self._directory is None:
-            return
-        line: dict[str, Any] = {"round": number, **evaluation.to_json()}
-        if outcome is not None:
-            line |= {
-                "contributors": list(outcome.result.contributors),
-                "dropped": dict(outcome.dropped),
-                "wall_s": outcome.wall_s,
-                "parties": {name: vars(meter) for name, meter in outcome.meters.items()},
-            }
-        with open(self._directory.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
 
-    def _open(self) -> None:
-        if self._directory is None:
-            return
-        settings = self._experiment.model_dump(mode="json", exclude_none=True)
-        written = self._experiment.data.path
-        if written is not None and not written.startswith("$"):
-            # A relative path would start at the run directory now.
-            settings["data"]["path"] = str(self._experiment.data_path and self._experiment.data_path.resolve())
-        (self._directory.path / "experiment.toml").write_text(to_toml(settings), encoding="utf-8")
-        self._transcript = self._directory.open_transcript(
-            self._engine.run,
-            self._engine.directory,
-            self._engine.server,
-            about={"experiment": self._experiment.digest(), "name": self._experiment.experiment.name},
-        )
-
-    def _finish(self) -> None:
-        """Sum up, and seal the directory over everything that was written."""
-        self._sum_up()
-        if self._directory is None:
-            return
-        path = self._directory.path
-        np.savez(path / "model.npz", **self._weights)  # type: ignore[arg-type]
-        sheet = self._sheet()
-        (path / "datasheet.json").write_text(json.dumps(sheet, indent=2) + "\n", encoding="utf-8")
-        (path / "datasheet.md").write_text(to_markdown(sheet), encoding="utf-8")
-        if find_spec("matplotlib") is not None:
-            from fl_runtime.curve import draw_curve
-
-            title = f"{self._experiment.experiment.name}: {self.summary.backend}"
-            draw_curve({"all test rows": self.summary.evaluations}, path / "curve.svg", title=title)
-        self._directory.seal()
-
-    def _sum_up(self) -> None:
-        summary, outcomes = self.summary, self._outcomes
-        summary.spent = self._composition.spent(len(outcomes)) if outcomes else None
-        if outcomes:
-            meters = [[o.meters[name] for name in o.result.contributors] for o in outcomes]
-            summary.upload_bytes = statistics.median(m.sent_bytes for each in meters for m in each)
-            summary.download_bytes = (
-                statistics.median(m.received_bytes for each in meters for m in each) + self._task_bytes
-            )
-            summary.protocol_s = sum(outcome.wall_s for outcome in outcomes)
-
-    def _sheet(self) -> dict[str, Any]:
-        return make_datasheet(
-            run=self._engine.run,
-            backend=self._composition.name,
-            parameters=self._composition.backend.parameters,
-            guarantees=self._composition.guarantees,
-            minimum_cohort=self._experiment.privacy.minimum_cohort,
-            rounds=[
-                RoundFacts(o.spec.round, len(o.spec.roster.clients), len(o.result.contributors), len(o.rejected))
-                for o in self._outcomes
-            ],
-            aborted=self._aborted,
-            directory=self._engine.directory,
-            spent=self.summary.spent,
-            transcript=self._transcript.head,
-        )
-
-
-def _digest(layout: Layout, weights: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of the flat weights, so that a transcript names every model."""
-    import hashlib
-
-    return hashlib.sha256(layout.flatten(weights).tobytes()).hexdigest()
+def _summary(prepared: Prepared, rounds: _Rounds, evaluations: list[Evaluation], seconds: float) -> RunSummary:
+    outcomes, composition = rounds.outcomes, prepared.composition
+    meters = [outcome.meters[name] for outcome in outcomes for name in outcome.result.contributors]
+    return RunSummary(
+        backend=composition.name,
+        evaluations=evaluations,
+        upload_bytes=statistics.median(meter.sent_bytes for meter in meters),
+        download_bytes=statistics.median(meter.received_bytes for meter in meters) + rounds.task_bytes,
+        protocol_s=sum(outcome.wall_s for outcome in outcomes),
+        seconds=seconds,
+        spent=composition.spent(len(outcomes), clients=len(prepared.sites)),
+        server_saw=composition.guarantees.sees["server"],
+        saturated=rounds.saturated,
+    )

@@ -9,6 +9,7 @@ from fl_runtime.data.dataset import Client
 from fl_runtime.seeds import derive
 from fl_runtime.task import Task
 from fl_runtime.trainer import Trainer
+from secagg.errors import InvalidUpdate
 from secagg.vectors import Layout
 
 
@@ -43,5 +44,8 @@ class Site:
             algorithm=task.algorithm,
             seed=derive(self._seed, "train", task.round, self.name),
         )
-        vector = self._layout.flatten(dict(task.algorithm.message(local)))
+        try:
+            vector = self._layout.flatten(dict(task.algorithm.message(local)))
+        except InvalidUpdate as error:
+            raise InvalidUpdate(f"{error}; training diverged, try a lower training.lr") from None
         return vector, 1 if uniform_weight else local.rows

@@ -20,7 +20,7 @@ from he.parameters import KeyMode, Parameters
 from he.residues import Malformed
 from he.sums import CiphertextSum, PublicSum, SeededSum
 from secagg import frames
-from secagg.errors import Aborted, Refused, Rejected
+from secagg.errors import Aborted, Rejected
 from secagg.fixedpoint import Integers
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER, PartyId
@@ -100,7 +100,6 @@ class CkksClient(_CkksRound):
 
     def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, mode: KeyMode, setup: bytes) -> None:
         super().__init__(spec, party, parameters)
-        self._sent = False
         key = setup_fields(spec, setup)["key"]
         self._decryptor: Decryptor | None = None
         if mode == "public":
@@ -112,25 +111,16 @@ class CkksClient(_CkksRound):
         self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
 
     @property
-    def ready(self) -> bool:
-        return not self._sent
+    def wants_input(self) -> bool:
+        return True
 
-    def contribute_integers(self, integers: Integers) -> Iterable[Send]:
-        if self._sent:
-            raise Refused("this client has already contributed to the round")
-        self._sent = True
+    def protect(self, integers: Integers) -> Iterable[Send]:
         return (self.send(SERVER, UPLOAD, b"".join(self._encryptor.encrypt(integers))),)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         if self._decryptor is not None:
             self.result = self.open_sum(sender, body, self._decryptor)
         return ()
-
-    def store(self) -> dict[str, Any]:
-        return {"sent": self._sent}
-
-    def load(self, fields: dict[str, Any]) -> None:
-        self._sent = fields["sent"]
 
 
 class CkksServer(_CkksRound):
@@ -168,7 +158,9 @@ class CkksServer(_CkksRound):
         body = b"".join([UPLOAD_PARTS.pack(len(signed)), *signed.values(), self._sum.to_bytes()])
         if self._has_holder:
             self.open_step(RESULT, [HOLDER], limit=self._result().wire_bytes)
-        return (self.send(to, SUM, body) for to in ([HOLDER] if self._has_holder else sorted(signed)))
+        if self._has_holder:
+            return [self.send(HOLDER, SUM, body)]
+        return (self.send(client, SUM, body) for client in sorted(signed))
 
     def store(self) -> dict[str, Any]:
         return {"count": self._sum.count, "sum": self._sum.to_bytes() if self._sum.count else b""}

@@ -75,7 +75,7 @@ class HolderSetup(_KeySession):
         super().__init__(spec, party)
         self._parameters = parameters
 
-    def start(self) -> Iterable[Send]:
+    def begin(self) -> Iterable[Send]:
         secret, public = generate(self._parameters)
         body = public.to_bytes()
         self._key = secret.export_for_client()  # kept in this party's own state, never sent
@@ -108,13 +108,13 @@ class LeaderSetup(_KeySession):
         super().__init__(spec, party)
         self._parameters = parameters
 
-    def start(self) -> Iterable[Send]:
+    def begin(self) -> Iterable[Send]:
         secret, _ = generate(self._parameters)
         self._key = secret.export_for_client()
         self._agreed = key_digest("secret", self._key, self._parameters)
-        yield self.send(SERVER, KEY_ID, self._agreed)
-        for client in sorted(self.clients - {self.party.name}):
-            yield self.send(client, SECRET_KEY, self._seal_for(client))
+        others = sorted(self.clients - {self.party.name})
+        sealed = [self.send(client, SECRET_KEY, self._seal_for(client)) for client in others]
+        return [self.send(SERVER, KEY_ID, self._agreed), *sealed]
 
     def _seal_for(self, client: PartyId) -> bytes:
         # Sealed to clients only: neither the server nor a helper is among `self.clients`.

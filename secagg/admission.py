@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from secagg.errors import Aborted, Refused
+from secagg.frames import MAX_BODY_BYTES
 from secagg.identity import SERVER, Directory, Identity
 from secagg.protocol import Backend
 from secagg.settings import Settings
@@ -66,7 +67,11 @@ def admit(spec: RoundSpec, policy: Policy, directory: Directory, *, task: str, b
     """
     if spec.backend != backend.name or dict(spec.parameters) != dict(backend.parameters):
         raise Aborted(f"the spec is for another backend, or other parameters, than this site's {backend.name!r}")
+    if spec.phase == "setup" and not backend.has_setup:
+        raise Aborted(f"the spec is a set-up, and {backend.name!r} has none")
     backend.check(spec)
+    if (upload := backend.traffic(spec).client_upload) > MAX_BODY_BYTES:
+        raise Aborted(f"an upload would take {upload} bytes, a frame holds {MAX_BODY_BYTES}")
     needed = max(policy.minimum_cohort, policy.max_colluders + 2)
     if spec.minimum_cohort < needed:
         raise Aborted(f"minimum_cohort is {spec.minimum_cohort}, this site insists on {needed}")

@@ -30,6 +30,7 @@ from secagg.spec import MIN_COHORT, task_digest
 from secagg.vectors import MAX_PARAMETERS, Layout
 
 MAX_WEIGHT = 20
+MAX_SIMULATED = 20_000
 
 
 class ClientFigures(BaseModel):
@@ -98,6 +99,8 @@ class Workload:
             raise Refused(f"--params is {self.params}, expected 1 to {MAX_PARAMETERS}")
         if self.clients < MIN_COHORT:
             raise Refused(f"--clients is {self.clients}, the minimum cohort is {MIN_COHORT}")
+        if self.clients > MAX_SIMULATED:
+            raise Refused(f"--clients is {self.clients}, expected {MAX_SIMULATED} at most in one process")
         if not 0 <= self.dropouts <= self.clients - MIN_COHORT:
             raise Refused(
                 f"--dropouts is {self.dropouts}, expected 0 to {self.clients - MIN_COHORT}: "
@@ -131,6 +134,8 @@ def run_bench(
     composition: Composition, workload: Workload, *, repeat: int = 1, progress: Callable[[], object] = lambda: None
 ) -> BenchReport:
     """Run the benchmark; `progress` is called for every contribution made."""
+    if composition.training is not None:
+        raise Refused(f"bench measures sums; {composition.training.name!r} acts where clients train")
     backend = composition.backend
     names = workload.names()
     driver = Driver(backend, names)

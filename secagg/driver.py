@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from secagg.admission import Policy, admit, open_proposal, propose
 from secagg.errors import Aborted, InvalidUpdate, Refused, Rejected
 from secagg.fixedpoint import FixedPoint
+from secagg.frames import MAX_BODY_BYTES
 from secagg.identity import SERVER, Directory, Identity, PartyId
 from secagg.protocol import Backend, Party, Rng, SecureSum, Send, Session
 from secagg.spec import MIN_COHORT, Roster, RoundSpec
@@ -151,6 +152,8 @@ class Driver:
             setup=self._agreed.hex() if phase == "round" else "",
         )
         self.backend.check(spec)
+        if (upload := self.backend.traffic(spec).client_upload) > MAX_BODY_BYTES:
+            raise Refused(f"an upload of {layout.size} parameters takes {upload} bytes, a frame holds {MAX_BODY_BYTES}")
         return spec
 
     def set_up(self, *, layout: Layout, encoding: FixedPoint) -> None:
@@ -174,6 +177,8 @@ class Driver:
         It is called when the protocol wants the vector, one client after the other: only one is held at a time.
         `tasks` are the digests of the task as each client received it; by default they received what `spec` says.
         """
+        if spec.phase != "round":
+            raise Refused("a round needs the spec of a round, not of a set-up")
         exchange = _Exchange(self, spec, tasks=tasks, setup=self._setup)
         started = time.perf_counter()
         exchange.run(source)
@@ -238,10 +243,11 @@ class _Exchange:
             raise Aborted("clients opened different sums: somebody altered what the server sent on")
         if not found:
             raise Aborted(f"no sum came of the round{self._reasons()}")
+        silent = set(self.spec.roster.clients) - set(found[0][1].contributors) - set(self.dropped)
         return Outcome(
             spec=self.spec,
             result=found[0][1],
-            dropped=dict(self.dropped),
+            dropped={**self.dropped, **dict.fromkeys(sorted(silent), "its upload never came, or was rejected")},
             rejected=tuple(self.rejected),
             meters=self.meters,
             evidence=self.sessions[SERVER].evidence,
@@ -257,7 +263,7 @@ class _Exchange:
                 if letter.kind == "frame":
                     self._carry(self._deliver(letter))
                 else:
-                    self._show(name, bytes(letter.frame))
+                    self._show(letter.to, bytes(letter.frame))
             if name not in self.sessions and name not in self.dropped:
                 self._leave(name, "never got the proposal")
 
@@ -271,6 +277,7 @@ class _Exchange:
             task = self._tasks.get(name, self.spec.task) if name in spec.roster.clients else spec.task
             admit(spec, self._driver.policy, self._driver.directory, task=task, backend=self._driver.backend)
             self._join(name, spec)
+            self.dropped.pop(name, None)
         except (Aborted, Refused) as error:
             self._leave(name, error)
 
@@ -324,7 +331,8 @@ class _Exchange:
             stack.append(itertools.chain.from_iterable(map(self._deliver, arriving)))
 
     def _deliver(self, letter: Letter) -> Iterator[Letter]:
-        self.meters[letter.sender].sent_bytes += len(letter.frame)
+        if letter.sender in self.meters:
+            self.meters[letter.sender].sent_bytes += len(letter.frame)
         if letter.to not in self.sessions:
             return
         self.meters[letter.to].received_bytes += len(letter.frame)

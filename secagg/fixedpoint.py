@@ -166,6 +166,16 @@ class FixedPoint(BaseModel):
             out[-1] = weight
         return Encoded(out, clipped)
 
+    def check_integers(self, integers: Integers, size: int) -> None:
+        """Raise `InvalidUpdate` unless `integers` can be an encoding of `size` parameters: the proof rests on it."""
+        if integers.dtype != self.dtype or integers.shape != (self.length(size),):
+            raise InvalidUpdate(
+                f"encoding is {integers.dtype}{list(integers.shape)}, expected {self.dtype}[{self.length(size)}]"
+            )
+        largest = (2 ** (self.modulus_bits - 1) - 1) // self.clients
+        if max(int(integers.max()), -int(integers.min())) > largest:
+            raise InvalidUpdate(f"an encoded value is over {largest}, which {self.clients} clients could overflow")
+
     def check_weight(self, weight: float) -> int:
         """Return the weight as an int, or raise `InvalidUpdate` with what was expected."""
         upper = 1 if self.divisor is not None else self.max_weight

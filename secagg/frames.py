@@ -22,7 +22,8 @@ VERSION = 1
 _PREFIX = struct.Struct(">4sBBHQ32s32s32s12s16s")
 SIGNATURE_BYTES = 64
 HEADER_BYTES = _PREFIX.size + SIGNATURE_BYTES
-MAX_BODY_BYTES = 1 << 34
+# What the library can authenticate in one call.
+MAX_BODY_BYTES = (1 << 31) - 1
 
 
 class Malformed(ValueError):

@@ -24,6 +24,7 @@ from secagg.record import Malformed, canonical_json, strict_json
 
 PartyId = str
 SERVER: PartyId = "server"
+_PROBE = X25519PrivateKey.from_private_bytes(bytes(31) + b"\x40")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _FORMAT = "secagg.identity/1"
 
@@ -45,6 +46,8 @@ class PublicIdentity:
     def __post_init__(self) -> None:
         if len(self.signing) != 32 or len(self.agreement) != 32:
             raise Refused("public identity: expected a signing key and an agreement key of 32 bytes each")
+        # A point of low order would make the secret with everybody a public constant (M12).
+        agree(_PROBE, self.agreement)
 
     @property
     def fingerprint(self) -> bytes:

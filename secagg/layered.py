@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import record
+from secagg.errors import Refused
 from secagg.fixedpoint import Integers
 from secagg.guarantees import Guarantees
 from secagg.identity import PartyId
@@ -54,7 +55,10 @@ class Layered:
     def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
         if spec.phase == "setup":
             return self.inner.session(spec, party, state=state)
-        stored: dict[str, Any] = record.decode(state) if state else {"inner": b"", "released": None}
+        try:
+            stored: dict[str, Any] = record.decode(state) if state else {"inner": b"", "released": None}
+        except record.Malformed as error:
+            raise Refused(f"stored session: {error}") from None
         session = LayeredSession(
             self.layers, self.inner.session(spec, party, setup=setup, state=stored["inner"]), party
         )
@@ -65,8 +69,8 @@ class Layered:
 class LayeredSession:
     """The inner session, with the layers' client halves before `contribute` and their server halves on `result`.
 
-    The server halves act once: the outcome is stored, so that a restored session releases the same sum and
-    nobody can average fresh noise away.
+    The server halves act once: the outcome is part of the stored state, so that a session restored after the
+    release gives the same sum again. (One restored from before it draws fresh noise: the server is trusted here.)
     """
 
     def __init__(self, layers: Sequence[Layer], inner: Session, party: Party) -> None:

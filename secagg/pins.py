@@ -35,7 +35,8 @@ def pin(run: str, fingerprint: bytes, place: Path) -> None:
             if known.get(run, fingerprint.hex()) != fingerprint.hex():
                 raise Refused(f"run {run} is already known under another server key")
             known[run] = fingerprint.hex()
-            known[str(place.resolve())] = run
+            for name in _names(place):
+                known[name] = run
             fresh = path.with_suffix(".new")
             fresh.write_bytes(canonical_json(known))
             fresh.replace(path)
@@ -59,7 +60,13 @@ def pinned(run: str) -> bytes | None:
 
 def run_made_in(place: Path) -> str | None:
     """The run that was made in the directory `place` by this account, if any."""
-    return _read(_file()).get(str(place.resolve()))
+    known = _read(_file())
+    return next((known[name] for name in _names(place) if name in known), None)
+
+
+def _names(place: Path) -> tuple[str, ...]:
+    """A directory as it was called and as it really is: a link put in its place later fools neither."""
+    return tuple(f"path:{name}" for name in (os.path.abspath(place), str(place.resolve())))
 
 
 def _read(path: Path) -> dict[str, str]:

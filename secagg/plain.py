@@ -73,24 +73,13 @@ class Plain:
 class PlainClient(RoundSession):
     """Sends its encoding as it is."""
 
-    _sent = False
-
     @property
-    def ready(self) -> bool:
-        return not self._sent
+    def wants_input(self) -> bool:
+        return True
 
-    def contribute_integers(self, integers: Integers) -> Iterable[Send]:
-        if self._sent:
-            raise Refused("this client has already contributed to the round")
-        self._sent = True
+    def protect(self, integers: Integers) -> Iterable[Send]:
         ring = RingSum(self.spec.encoding, len(integers))
         return (self.send(SERVER, UPLOAD, ring.to_wire(integers)),)
-
-    def store(self) -> dict[str, Any]:
-        return {"sent": self._sent}
-
-    def load(self, fields: dict[str, Any]) -> None:
-        self._sent = fields["sent"]
 
 
 class PlainServer(RoundSession):

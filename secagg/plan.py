@@ -72,7 +72,7 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
     )
     traffic = backend.traffic(spec)
     client_s, server_s = _measured_seconds(composition, params, clients)
-    spent = composition.spent(rounds)
+    spent = composition.spent(rounds, clients=clients)
     return Plan(
         backend=composition.name,
         params=params,

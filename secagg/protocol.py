@@ -73,6 +73,8 @@ class SecureSum:
         """The weighted mean, float32 of shape `(size,)`. Raises `Aborted` when the total weight is zero (T18)."""
         if self.weight == 0:
             raise Aborted("the total weight of all contributions is zero: there is no mean")
+        if not 0 < self.weight <= self.encoding.clients * self.encoding.max_weight:
+            raise Aborted(f"the total weight is {self.weight}: some client sent no weight that it may have")
         return (self.encoding.to_floats(self.totals) / self.weight).astype(np.float32)
 
     def with_totals(self, totals: Integers) -> SecureSum:
@@ -196,8 +198,11 @@ class Layer(Protocol):
     def compose(self, inner: Guarantees) -> Guarantees:
         """The guarantees of this layer around `inner`. Raises `Refused` for a pair that cannot hold."""
 
-    def spent(self, rounds: int) -> Mapping[str, Any] | None:
-        """The privacy spent after so many rounds (unit, epsilon, delta, ...), or None where none is claimed."""
+    def spent(self, rounds: int, *, clients: int | None = None) -> Mapping[str, Any] | None:
+        """The privacy spent after so many rounds (unit, epsilon, delta, warnings, ...), or None where none is claimed.
+
+        `clients` is the population that delta is held against, if known.
+        """
 
 
 class Training(Protocol):

@@ -34,12 +34,12 @@ class Composition:
         inner = self.backend.guarantees
         return inner if self.training is None else self.training.compose(inner)
 
-    def spent(self, rounds: int) -> Mapping[str, Any] | None:
+    def spent(self, rounds: int, *, clients: int | None = None) -> Mapping[str, Any] | None:
         """The privacy spent after so many rounds, or None where no differential privacy is claimed."""
         if self.training is not None:
             return self.training.spent()
         layers = self.backend.layers if isinstance(self.backend, Layered) else ()
-        claims = [claim for layer in layers if (claim := layer.spent(rounds)) is not None]
+        claims = [claim for layer in layers if (claim := layer.spent(rounds, clients=clients)) is not None]
         return claims[0] if claims else None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,15 @@ TRANSCRIPT = "transcript.jsonl"
 
 
 class RunDirectory:
-    """A fresh run directory. An existing one is refused, so that no run overwrites another."""
+    """A fresh run directory. An existing one is refused, so that no run overwrites another.
 
-    def __init__(self, path: Path) -> None:
+    The server's key is pinned outside it first: where that fails, nothing was made.
+    """
+
+    def __init__(self, path: Path, run: str, directory: Directory, server: Identity) -> None:
+        if path.exists():
+            raise Refused(f"{path}: exists already; name another --output, nothing was changed")
+        pin(run, server.public.fingerprint, path)
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -32,36 +39,37 @@ class RunDirectory:
         except OSError as error:
             raise Refused(f"{path}: cannot create the run directory: {error.strerror}") from None
         self.path = path
-        self._transcript: Transcript | None = None
+        self._run = run
+        self._identities = directory.to_bytes()
+        (path / DIRECTORY).write_bytes(self._identities)
+        self._transcript = Transcript(path / TRANSCRIPT, SERVER, server)
 
-    def open_transcript(
-        self, run: str, directory: Directory, server: Identity, *, about: dict[str, object]
-    ) -> Transcript:
-        """Write the directory, pin the server's key outside, and begin the chain."""
-        content = directory.to_bytes()
-        (self.path / DIRECTORY).write_bytes(content)
-        pin(run, server.public.fingerprint, self.path)
-        self._transcript = Transcript(self.path / TRANSCRIPT, SERVER, server)
-        opening = {**about, "format": FORMAT, "run": run, "directory": hashlib.sha256(content).hexdigest()}
-        self._transcript.append("open", opening)
+    def open_transcript(self, about: Mapping[str, object]) -> Transcript:
+        """Begin the chain; `about` are further fields of its first entry."""
+        digest = hashlib.sha256(self._identities).hexdigest()
+        self._transcript.append("open", {**about, "format": FORMAT, "run": self._run, "directory": digest})
         return self._transcript
 
     def seal(self) -> None:
         """Close the chain over every file in the directory."""
-        if self._transcript is None:
-            raise Refused(f"{self.path}: the transcript was never opened")
         self._transcript.close(_hashes(self.path))
 
 
 @dataclass(frozen=True)
 class Verified:
-    """A run directory that holds together. `pinned` tells whether its server key was known beforehand."""
+    """A run directory that holds together.
+
+    Attributes:
+        rounds, planned: rounds made, and rounds intended (None where the run did not say).
+        aborted: why it ended early, or "".
+    """
 
     run: str
     rounds: int
+    planned: int | None
+    aborted: str
     entries: int
     server_fingerprint: str
-    pinned: bool
 
 
 def verify_run(path: Path, *, fingerprint: str | None = None) -> Verified:
@@ -74,6 +82,8 @@ def verify_run(path: Path, *, fingerprint: str | None = None) -> Verified:
         Refused: `path` is not a run directory.
         VerificationFailed: something was altered; the message names it.
     """
+    if path.is_symlink():
+        raise VerificationFailed(f"{path} is a link: name the run directory itself")
     if not path.is_dir() or not (path / TRANSCRIPT).is_file() or not (path / DIRECTORY).is_file():
         raise Refused(f"{path}: not a run directory (expected {TRANSCRIPT} and {DIRECTORY} in it)")
     if fingerprint is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", fingerprint):
@@ -102,8 +112,20 @@ def verify_run(path: Path, *, fingerprint: str | None = None) -> Verified:
     if made not in (None, run):
         raise VerificationFailed(f"entry 0: this directory was made by run {made}, and now holds run {run[:64]}")
     _verify_files(path, closing.get("files"))
-    rounds = sum(entry["kind"] == "round" for entry in entries)
-    return Verified(run, rounds, len(entries), actual.hex(), pinned=bool(expected))
+    if not expected:
+        raise VerificationFailed(
+            f"the chain holds together, but this account does not know its server key {actual.hex()}: compare the "
+            "key with one that came another way, then verify with --fingerprint"
+        )
+    planned = opening.get("planned_rounds")
+    return Verified(
+        run=run,
+        rounds=sum(entry["kind"] == "round" for entry in entries),
+        planned=planned if isinstance(planned, int) else None,
+        aborted="; ".join(str(entry["body"].get("why")) for entry in entries if entry["kind"] == "aborted"),
+        entries=len(entries),
+        server_fingerprint=actual.hex(),
+    )
 
 
 def _verify_files(path: Path, recorded: object) -> None:
@@ -112,11 +134,16 @@ def _verify_files(path: Path, recorded: object) -> None:
     present = _hashes(path)
     for name in sorted(set(recorded) | set(present)):
         if name not in present:
-            raise VerificationFailed(f"{name} is missing")
+            raise VerificationFailed(f"{_printable(name)} is missing")
         if name not in recorded:
-            raise VerificationFailed(f"{name} was added after the run")
+            raise VerificationFailed(f"{_printable(name)} was added after the run")
         if present[name] != recorded[name]:
-            raise VerificationFailed(f"{name} was changed after the run")
+            raise VerificationFailed(f"{_printable(name)} was changed after the run")
+
+
+def _printable(name: object) -> str:
+    """A file's name on one line."""
+    return text if (text := str(name)).isprintable() else repr(text)
 
 
 def _hashes(path: Path) -> dict[str, str]:
@@ -124,6 +151,6 @@ def _hashes(path: Path) -> dict[str, str]:
     for entry in (path / DIRECTORY, path / TRANSCRIPT, *found):
         # A link could show one file to this check and another to a reader.
         if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
-            raise VerificationFailed(f"{entry.relative_to(path)} is a link, not a file of the run")
+            raise VerificationFailed(f"{_printable(entry.relative_to(path))} is a link, not a file of the run")
     files = [entry for entry in found if entry.is_file() and entry != path / TRANSCRIPT]
     return {file.relative_to(path).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}

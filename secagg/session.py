@@ -9,7 +9,6 @@ once, for all protocols.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from secagg import record
 from secagg.errors import Aborted, Refused, Rejected
 from secagg.fixedpoint import Integers
-from secagg.frames import HEADER_BYTES, Header, Malformed, split
+from secagg.frames import Header, Malformed, split
 from secagg.identity import SERVER, PartyId, PublicIdentity
 from secagg.protocol import Party, SecureSum, Send
 from secagg.sealing import NONCE_BYTES, Channel, Tampered
@@ -45,9 +44,10 @@ class RoundSession:
         self.party = party
         self.result: SecureSum | None = None
         self._left = ""
+        self._started = self._contributed = self._restored = False
+        self._pending: list[Send] = []
         self._open: dict[int, OpenStep] = {}
         self._closed: set[int] = set()
-        self._accepted: dict[tuple[PartyId, int, int], bytes] = {}
         self._headers: dict[tuple[PartyId, int, int], bytes] = {}
         self._replies: dict[tuple[PartyId, int, int], list[Send]] = {}
         self._channels: dict[PartyId, Channel] = {}
@@ -57,15 +57,29 @@ class RoundSession:
 
     # What a role defines.
 
-    def start(self) -> Iterable[Send]:
+    def begin(self) -> Iterable[Send]:
+        """The first messages of this role."""
         return ()
+
+    @property
+    def wants_input(self) -> bool:
+        """A client's role: whether the protocol has come to the point where the vector is due."""
+        return False
+
+    def protect(self, integers: Integers) -> Iterable[Send]:
+        """A client's role: protect a checked encoding and send it. Called once."""
+        raise Refused(f"party {self.party.name!r} has no update to contribute")
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         """Take an authenticated message of an open step. Raise `Rejected` before changing anything."""
         raise Rejected(sender, f"step {step} has no meaning here")
 
     def complete(self, step: int) -> Iterable[Send]:
-        """Everybody expected in `step` has answered, or has been declared absent."""
+        """Everybody expected in `step` has answered, or has been declared absent.
+
+        A list is kept until the next step, and sent again after a restart; a generator, for frames too large to
+        keep, is not.
+        """
         return ()
 
     def store(self) -> dict[str, Any]:
@@ -79,7 +93,7 @@ class RoundSession:
 
     @property
     def ready(self) -> bool:
-        return False
+        return self.wants_input and not self._contributed and not self._left
 
     @property
     def waiting(self) -> frozenset[PartyId]:
@@ -93,17 +107,29 @@ class RoundSession:
     def evidence(self) -> Mapping[PartyId, bytes]:
         return {}
 
-    @property
-    def frame_limit(self) -> int:
-        """The longest frame, in bytes, that an engine should take in for this party at present."""
-        return HEADER_BYTES + max((step.limit for step in self._open.values()), default=0)
+    def start(self) -> Iterable[Send]:
+        with self._final():
+            first = [] if self._started else list(self.begin())
+            self._started = True
+            # After a restart also what was about to leave when the state was stored; receivers know it by its bytes.
+            resent = self._pending if self._restored else []
+            self._pending = [*self._pending, *first]
+            return (*resent, *first)
 
     def contribute(self, vector: NDArray[np.float32], weight: int = 1) -> Iterable[Send]:
         self.spec.layout.check(vector)
         return self.contribute_integers(self.spec.encoding.encode(vector, weight).integers)
 
     def contribute_integers(self, integers: Integers) -> Iterable[Send]:
-        raise Refused(f"party {self.party.name!r} has no update to contribute")
+        with self._final():
+            if self.spec.phase != "round":
+                raise Refused("set-up takes no update")
+            if not self.ready:
+                raise Refused("this client has already contributed, or the protocol has not come to that point")
+            self.spec.encoding.check_integers(integers, self.spec.layout.size)
+            sends = tuple(self.protect(integers))
+            self._contributed = True
+            return sends
 
     def receive(self, sender: PartyId, frame: bytes | memoryview) -> Iterable[Send]:
         with self._final():
@@ -112,22 +138,22 @@ class RoundSession:
     def _receive(self, sender: PartyId, frame: bytes | memoryview) -> Iterable[Send]:
         header, body = self._envelope(sender, frame)
         key = (sender, header.step, header.part)
-        seen = hashlib.sha256(header.to_bytes()).digest()
-        earlier = self._accepted.get(key)
+        earlier = self._headers.get(key)
         if earlier is None:
             self._check_order(sender, header)
         self._authenticate(sender, header, body)
         if earlier is not None:
-            if earlier != seen:
+            if earlier != header.to_bytes():
                 raise Rejected(sender, f"equivocation: a second, different message in step {header.step}")
             return tuple(self._replies.get(key, ()))
         answers = self.handle(header.step, sender, body)
-        self._accepted[key] = seen
         self._headers[key] = header.to_bytes()
         self._open[header.step].expected.discard(sender)
         if self.party.name == SERVER:
             return self._then(answers, self._advance())
+        # Anybody but the server is asked: what was answered once is answered again from here.
         self._replies[key] = [*answers, *self._advance()]
+        self._pending = self._replies[key]
         return tuple(self._replies[key])
 
     def close(self, absent: Collection[PartyId]) -> Iterable[Send]:
@@ -149,9 +175,12 @@ class RoundSession:
                 "spec": self.spec.digest,
                 "party": self.party.name,
                 "left": self._left,
+                "started": self._started,
+                "contributed": self._contributed,
+                "pending": [[send.to, send.frame] for send in self._pending],
                 "open": [[step, sorted(o.expected), o.limit, o.awaited] for step, o in sorted(self._open.items())],
                 "closed": sorted(self._closed),
-                "accepted": [[*key, digest, self._headers[key]] for key, digest in sorted(self._accepted.items())],
+                "accepted": [[*key, header] for key, header in sorted(self._headers.items())],
                 "replies": [
                     [*key, [[send.to, send.frame] for send in sends]] for key, sends in sorted(self._replies.items())
                 ],
@@ -169,10 +198,12 @@ class RoundSession:
         if fields["spec"] != self.spec.digest or fields["party"] != self.party.name:
             raise Refused("stored session: it belongs to another round or another party")
         self._left = fields["left"]
+        self._started, self._contributed = fields["started"], fields["contributed"]
+        self._pending = [Send(to, frame) for to, frame in fields["pending"]]
+        self._restored = True
         self._open = {step: OpenStep(set(names), *more) for step, names, *more in fields["open"]}
         self._closed = set(fields["closed"])
-        for sender, step, part, digest, header in fields["accepted"]:
-            self._accepted[sender, step, part] = digest
+        for sender, step, part, header in fields["accepted"]:
             self._headers[sender, step, part] = header
         for sender, step, part, sends in fields["replies"]:
             self._replies[sender, step, part] = [Send(to, frame) for to, frame in sends]
@@ -206,7 +237,7 @@ class RoundSession:
 
     def heard(self, step: int) -> tuple[PartyId, ...]:
         """Whose message of `step` was accepted, sorted by name."""
-        return tuple(sorted({sender for sender, number, _ in self._accepted if number == step}))
+        return tuple(sorted({sender for sender, number, _ in self._headers if number == step}))
 
     def headers(self, step: int) -> dict[PartyId, bytes]:
         """The signed headers of the accepted messages of `step`: evidence that a third party can check."""
@@ -282,7 +313,11 @@ class RoundSession:
             raise Rejected(sender, f"no message of step {header.step} is expected from it")
 
     def _authenticate(self, sender: PartyId, header: Header, body: memoryview) -> None:
-        if not self.peer(sender).verify(header.signature, header.signed_bytes()):
+        try:
+            identity = self.peer(sender)
+        except Refused as error:
+            raise Rejected(sender, str(error)) from None
+        if not identity.verify(header.signature, header.signed_bytes()):
             raise Rejected(sender, "the header is not signed by it")
         try:
             self._channel(sender).check(header.nonce, header.tag, body)
@@ -301,7 +336,9 @@ class RoundSession:
             for step in done:
                 del self._open[step]
                 self._closed.add(step)
-                sends.append(self.complete(step))
+                following = self.complete(step)
+                self._pending = following if isinstance(following, list) else []
+                sends.append(following)
         return self._then(*sends)
 
     @staticmethod

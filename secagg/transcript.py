@@ -88,6 +88,8 @@ def verify_transcript(data: bytes, directory: Directory) -> list[dict[str, Any]]
     """Check a whole chain and return its entries. Raises `VerificationFailed`, naming the first bad entry."""
     entries: list[dict[str, Any]] = []
     previous, newest = GENESIS, 0
+    if data and not data.endswith(b"\n"):
+        raise VerificationFailed("the last entry is cut off")
     lines = data.removesuffix(b"\n").split(b"\n") if data else []
     for place, line in enumerate(lines):
         entry = _parse(line, place)

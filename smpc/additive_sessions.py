@@ -74,7 +74,7 @@ class AdditiveClient(_AdditiveSession):
         self.open_step(GO, [SERVER], limit=0, awaited=False)
 
     @property
-    def ready(self) -> bool:
+    def wants_input(self) -> bool:
         return self._cleared and bool(self._seeds)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
@@ -94,9 +94,7 @@ class AdditiveClient(_AdditiveSession):
             return [self._share_seed(helper) for helper in self.helpers]
         return ()
 
-    def contribute_integers(self, integers: Integers) -> Iterable[Send]:
-        if not self.ready:
-            raise Refused("this client has already contributed, or its seeds are not yet shared")
+    def protect(self, integers: Integers) -> Iterable[Send]:
         share = integers.view(self.spec.encoding.ring).copy()
         for helper, seed in self._seeds.items():
             stream = MaskStream(seed, suite=self._suite, context=self.pair(self.party.name, helper))
@@ -137,12 +135,11 @@ class AdditiveHelper(_AdditiveSession):
         self._others = tuple(name for name in self.helpers if name != party.name)
         self.open_step(SEED, self.clients, limit=SEED_BYTES + ENVELOPE_OVERHEAD)
 
-    def start(self) -> Iterable[Send]:
+    def begin(self) -> Iterable[Send]:
         if self._key is None:
-            return
+            return []
         public = self._key.public_key().public_bytes_raw()
-        for client in self.ordered_clients:
-            yield self.send(client, KEY, public)
+        return [self.send(client, KEY, public) for client in self.ordered_clients]
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         if step == SEED:
@@ -245,7 +242,7 @@ class AdditiveServer(_AdditiveSession):
             self.require_all(HELD, self.helpers)
             self.require_cohort(self._holding)
             self.open_step(SHARE, self._holding, limit=self._sum.wire_bytes)
-            return (self.send(client, GO, b"") for client in sorted(self._holding))
+            return [self.send(client, GO, b"") for client in sorted(self._holding)]
         if step == SHARE:
             cohort = self.heard(SHARE)
             self.require_cohort(cohort)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
+
 from secagg.identity import PartyId
 
 
@@ -18,15 +20,15 @@ def set_bytes(clients: int) -> int:
 
 def encode_set(members: Collection[PartyId], clients: Sequence[PartyId]) -> bytes:
     """`members` as bits over the sorted `clients`, least significant bit first."""
-    bits = sum(1 << place for place, name in enumerate(clients) if name in members)
-    return bits.to_bytes(set_bytes(len(clients)), "little")
+    present = set(members)
+    return np.packbits(np.array([name in present for name in clients], bool), bitorder="little").tobytes()
 
 
 def decode_set(body: bytes | memoryview, clients: Sequence[PartyId]) -> frozenset[PartyId]:
     """Read a set back. Raises `Malformed` for a wrong length or a bit beyond the last client."""
     if len(body) != set_bytes(len(clients)):
         raise Malformed(f"client set of {len(body)} bytes, expected {set_bytes(len(clients))}")
-    bits = int.from_bytes(body, "little")
-    if bits >> len(clients):
+    bits = np.unpackbits(np.frombuffer(body, np.uint8), bitorder="little")
+    if bits[len(clients) :].any():
         raise Malformed("the client set names a client beyond the roster")
-    return frozenset(name for place, name in enumerate(clients) if bits >> place & 1)
+    return frozenset(name for name, bit in zip(clients, bits, strict=False) if bit)

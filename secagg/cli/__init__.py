@@ -73,10 +73,16 @@ def main() -> None:
     except SecaggError as error:
         click.echo(f"secagg: {error}", err=True)
         code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("secagg: interrupted", err=True)
-        code = 130
     except BrokenPipeError:
         sys.stderr.close()
         code = 141
+    except ImportError as error:
+        click.echo(f"secagg: a library is missing ({error}): install secagg[fl], see docs/how-to/install.md", err=True)
+        code = 2
+    except OSError as error:
+        click.echo(f"secagg: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("secagg: interrupted", err=True)
+        code = 130
     sys.exit(code if isinstance(code, int) else 0)

@@ -15,11 +15,8 @@ def command(run_dir: Path, fingerprint: str | None) -> None:
     from secagg.rundir import verify_run
 
     verified = verify_run(run_dir, fingerprint=fingerprint)
-    click.echo(f"{run_dir}: intact. run {verified.run}, {verified.rounds} rounds, {verified.entries} signed entries")
-    if verified.pinned:
-        click.echo(f"server key {verified.server_fingerprint} is the known one")
-    else:
-        click.echo(
-            f"server key {verified.server_fingerprint} is not known to this account: compare it with one that "
-            "came another way (--fingerprint)"
-        )
+    rounds = f"{verified.rounds}" if verified.planned is None else f"{verified.rounds} of {verified.planned}"
+    click.echo(f"{run_dir}: intact. run {verified.run}, {rounds} rounds, {verified.entries} signed entries")
+    if verified.aborted:
+        click.echo(f"the run ended early: {verified.aborted}")
+    click.echo(f"server key {verified.server_fingerprint} is the known one")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from secagg import record
 from secagg.driver import Letter
 from secagg.errors import Aborted, Rejected
 from secagg.frames import HEADER_BYTES, split
@@ -233,3 +234,50 @@ def test_s1_two_colluding_aggregators_of_three_see_nothing_of_an_input(colluders
     counts = np.bincount(view.view(np.uint8), minlength=256)
     expected = counts.sum() / 256
     assert float(((counts - expected) ** 2 / expected).sum()) < 400  # 255 degrees of freedom: 1e-8
+
+
+def test_a_vector_from_a_client_whose_seeds_are_not_all_held_is_rejected() -> None:
+    """site-4's seed never reached aggregator 2; it sends its vector all the same, and it is not taken."""
+    federation = Federation("smpc")
+    spec = federation.spec()
+
+    def uninvited(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and (letter.sender, letter.to) == ("site-4", TWO):
+            return
+        yield letter
+        if is_vector(letter) and letter.sender == "site-0":
+            body = bytes(len(letter.frame) - HEADER_BYTES)
+            yield Letter("site-4", SERVER, federation.forge("site-4", SERVER, spec, SHARE, body))
+
+    federation.wire = uninvited
+    outcome = federation.round(spec=spec)
+    federation.check(outcome, set(federation.names) - {"site-4"})
+    assert "no message of step 5 is expected from it" in outcome.rejected[0].why
+
+
+def test_an_aggregator_refuses_a_set_with_a_client_whose_seed_it_does_not_hold() -> None:
+    federation = Federation("smpc")
+    spec = federation.spec()
+
+    def add_a_stranger(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and letter.sender == "site-4":
+            return
+        if letter.kind == "frame" and step_of(letter) == COHORT:
+            everybody = encode_set(federation.names, sorted(federation.names))
+            yield replace(letter, frame=federation.forge(SERVER, letter.to, spec, COHORT, everybody))
+        else:
+            yield letter
+
+    federation.wire = add_a_stranger
+    with pytest.raises(Aborted, match="counts 'site-4', whose seed this aggregator does not hold"):
+        federation.round(spec=spec)
+
+
+def test_an_aggregator_erases_the_key_that_opens_seeds_before_it_expands_them() -> None:
+    """Whoever takes its stored state after the round cannot open the sealed seeds that were recorded on the wire."""
+    federation = Federation("smpc")
+    sessions = federation.keep_sessions()
+    federation.round()
+    fields = record.decode(sessions[ONE].dump())["role"]
+    assert fields["key"] == b""
+    assert fields["seeds"] == {}

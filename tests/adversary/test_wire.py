@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from secagg.driver import Letter
-from secagg.errors import Rejected
+from secagg.errors import Refused, Rejected
 from secagg.frames import HEADER_BYTES, Header
 from secagg.identity import SERVER
 from secagg.spec import task_digest
@@ -78,28 +78,56 @@ def test_t5_conflicting_duplicates_are_equivocation(name: str) -> None:
 
 
 def test_t6_steps_out_of_order_are_rejected(name: str) -> None:
-    """The vectors of the first round tell the step; in the second one they come before anything else."""
+    """The first round tells which steps there are; in the second, every later step comes before anything else."""
     federation = Federation(name)
     recorder = Recorder()
     federation.wire = recorder
     federation.round(1)
+    steps = {(letter.sender, letter.to, step_of(letter)) for letter in recorder.letters}
+    first = {to: min(step for _, other, step in steps if other == to) for _, to, _ in steps}
     spec = federation.spec(2)
-    later = {letter.to: step_of(letter) for letter in recorder.letters}  # the last step each party received
+    early = 0
 
     def too_early(letter: Letter) -> Iterable[Letter]:
+        nonlocal early
         yield letter
         if letter.kind == "proposal":
-            for to, step in later.items():
-                sender = SERVER if to != SERVER else VICTIM
-                if to == letter.to and step > 1:
+            for sender, to, step in sorted(steps):
+                if to == letter.to and step > first[to]:
+                    early += 1
                     yield Letter(sender, to, federation.forge(sender, to, spec, step, bytes(16)))
-                yield Letter(VICTIM, SERVER, federation.forge(VICTIM, SERVER, spec, 99, bytes(16)))
+            yield Letter(VICTIM, SERVER, federation.forge(VICTIM, SERVER, spec, 99, bytes(16)))
 
     federation.wire = too_early
-    federation.driver.identities  # noqa: B018 - the attack uses the real keys
     outcome = federation.round(spec=spec)
     federation.check(outcome)
     assert "step 99 is out of order" in reasons(outcome.rejected)
+    assert len(outcome.rejected) >= early + 1
+
+
+def test_t1_a_letter_from_a_stranger_is_rejected(name: str) -> None:
+    federation = Federation(name)
+
+    def stranger(letter: Letter) -> Iterable[Letter]:
+        yield letter
+        if is_vector(letter):
+            yield replace(letter, sender="mallory")
+
+    federation.wire = stranger
+    outcome = federation.round()
+    federation.check(outcome)
+    assert ("mallory", "not in the roster of this round") in {(e.sender, e.why) for e in outcome.rejected}
+
+
+def test_a_set_up_spec_takes_no_update(name: str) -> None:
+    """A server that calls a round a set-up would get past layers that protect rounds."""
+    federation = Federation(name)
+    with pytest.raises(Refused, match="not of a set-up"):
+        federation.round(spec=federation.spec(phase="setup"))
+    spec = federation.spec(phase="setup")
+    session = federation.backend.session(spec, federation.driver.party(VICTIM))
+    with pytest.raises(Refused, match="set-up takes no update"):
+        session.contribute(federation.vectors[VICTIM], 1)
 
 
 def test_t12_an_oversized_body_is_rejected_before_it_is_looked_at(name: str) -> None:
@@ -248,7 +276,6 @@ def test_another_model_is_another_round(name: str) -> None:
     honest = federation.spec()
     other = federation.spec(task=task_digest(b"another model", b"settings"))
     assert honest.digest != other.digest
-    outcome = federation.round(spec=honest)
     federation.wire = lambda letter: (
         [replace(letter, frame=federation.forge(VICTIM, SERVER, other, step_of(letter), bytes(16)))]
         if is_vector(letter) and letter.sender == VICTIM

@@ -36,7 +36,7 @@ def test_a_run_leaves_a_directory_that_verifies(backend: str, tmp_path: Path) ->
     summary = run_experiment(load(EXAMPLES / "digits.toml", [*QUICK, f"privacy.backend={backend}"]), output=output)
     assert {path.name for path in output.iterdir()} == FILES
     verified = verify_run(output)
-    assert (verified.rounds, verified.pinned) == (2, True)
+    assert (verified.rounds, verified.planned, verified.aborted) == (2, 2, "")
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert [line["round"] for line in lines] == [0, 1, 2]
     assert set(lines[1]["clients"]) == {f"client-{number}" for number in range(4)}

@@ -82,11 +82,9 @@ def spec_of(entry: Mapping[str, Any]) -> RoundSpec:
 
 def make_run(path: Path, *, rounds: int = 2, backend: str = "plain") -> Run:
     run = Run(path, Driver(build(backend).backend, NAMES))
-    folder = RunDirectory(path)
+    folder = RunDirectory(path, run.driver.run, run.directory, run.driver.identities[SERVER])
     (path / "config.toml").write_text("[experiment]\nname = 'small'\n", encoding="utf-8")
-    transcript = folder.open_transcript(
-        run.driver.run, run.directory, run.driver.identities[SERVER], about={"experiment": "small"}
-    )
+    transcript = folder.open_transcript({"experiment": "small"})
     for number in range(1, rounds + 1):
         run.outcomes.append(play(run.driver, number))
         transcript.append("round", body_of(run.outcomes[-1], loss=0.5))

@@ -213,8 +213,9 @@ def test_verify_tells_intact_from_changed_from_no_run(tmp_path: Path, monkeypatc
 
     monkeypatch.setenv("SECAGG_HOME", str(tmp_path / "another account"))
     done = secagg("verify", run.path)
-    assert done.returncode == 0
-    assert "is not known to this account" in done.stdout
+    assert done.returncode == 1
+    assert "does not know its server key" in done.stderr
+    monkeypatch.undo()
 
     (run.path / "config.toml").write_text("changed")
     done = secagg("verify", run.path)

@@ -54,7 +54,7 @@ def test_a_signature_is_of_one_key_and_one_message() -> None:
 
 @given(st.binary(max_size=80), st.binary(min_size=32, max_size=32))
 def test_verifying_never_raises_whatever_the_bytes(signature: bytes, signing: bytes) -> None:
-    assert not PublicIdentity(signing, bytes(32)).verify(signature, b"message")
+    assert not PublicIdentity(signing, bytes([9]) + bytes(31)).verify(signature, b"message")
 
 
 def test_the_fingerprint_depends_on_both_keys() -> None:
@@ -219,3 +219,11 @@ def test_a_directory_is_read_back_and_does_not_depend_on_order() -> None:
 def test_a_directory_from_outside_is_checked(content: bytes) -> None:
     with pytest.raises(Refused):
         Directory.from_bytes(content)
+
+
+@pytest.mark.parametrize("point", LOW_ORDER)
+def test_m12_an_identity_with_a_low_order_agreement_key_cannot_be_made(point: str) -> None:
+    """One such member would otherwise make every message to it impossible, and so end everybody's rounds."""
+    signing = Identity.generate().public.signing
+    with pytest.raises(Refused, match="low order"):
+        PublicIdentity(signing, LOW_ORDER[point].to_bytes(32, "little"))

@@ -23,7 +23,7 @@ def test_a_pin_is_remembered_by_run(secagg_home: Path) -> None:
     assert pinned("run-2") == TWO
     assert pinned("run-3") is None
     known = strict_json((secagg_home / "known_runs.json").read_bytes())
-    made = {str(Path(run).resolve()): run for run in ("run-1", "run-2")}
+    made = {f"path:{Path(run).resolve()}": run for run in ("run-1", "run-2")}
     assert known == {"run-1": ONE.hex(), "run-2": TWO.hex(), **made}
     assert run_made_in(Path("run-2")) == "run-2"
     assert run_made_in(Path("run-3")) is None

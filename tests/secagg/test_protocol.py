@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from secagg import record, registry
 from secagg.driver import Driver, Letter
-from secagg.errors import Refused
+from secagg.errors import Aborted, InvalidUpdate, Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER, PartyId
 from secagg.protocol import Backend, Party, SecureSum, Send, Session
@@ -217,3 +217,88 @@ def test_a_stored_session_of_another_round_is_refused() -> None:
         backend.session(first, driver.party("site-1"), state=state)
     with pytest.raises(Refused, match="stored session"):
         backend.session(first, driver.party("site-0"), state=state[:-1])
+
+
+def test_a_restarted_party_sends_again_what_was_about_to_leave() -> None:
+    """The server stored its state and died before its requests left: after the restart they leave, byte for byte."""
+    backend = registry.build("smpc").backend
+    stored: list[bytes] = []
+    lost: dict[str, bytes] = {}
+    sessions: dict[str, Session] = {}
+    make = backend.session
+
+    def keep(spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
+        sessions[party.name] = make(spec, party, setup=setup, state=state)
+        return sessions[party.name]
+
+    def die(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and letter.sender == SERVER and letter.to in NAMES:
+            if not stored:
+                stored.append(sessions[SERVER].dump())
+            lost[letter.to] = bytes(letter.frame)
+            return ()
+        return (letter,)
+
+    backend.session = keep  # type: ignore[method-assign]
+    driver = Driver(backend, NAMES, intercept=die)
+    spec = driver.spec(1, layout=LAYOUT, encoding=ENCODING, task=TASK)
+    with pytest.raises(Aborted, match="0 clients contributed"):
+        driver.round(spec, lambda name: (VECTORS[name], 1))
+    again = make(spec, driver.party(SERVER), state=stored[0]).start()
+    assert {send.to: bytes(send.frame) for send in again} == lost
+
+
+def test_starting_twice_draws_no_second_key() -> None:
+    backend = registry.build("smpc").backend
+    driver = Driver(backend, NAMES)
+    spec = driver.spec(1, layout=LAYOUT, encoding=ENCODING, task=TASK)
+    session = backend.session(spec, driver.party("aggregator-1"))
+    first = [send.frame for send in session.start()]
+    assert list(session.start()) == []
+    restored = backend.session(spec, driver.party("aggregator-1"), state=session.dump())
+    assert [send.frame for send in restored.start()] == first
+
+
+def test_who_has_left_or_contributed_does_not_contribute_again() -> None:
+    backend = registry.build("plain").backend
+    driver = Driver(backend, NAMES)
+    spec = driver.spec(1, layout=LAYOUT, encoding=ENCODING, task=TASK)
+    session = backend.session(spec, driver.party("site-0"))
+    too_large = np.full(SIZE + 1, 2**31 - 1, np.int32)
+    with pytest.raises(InvalidUpdate, match="could overflow"):
+        session.contribute_integers(too_large)
+    with pytest.raises(InvalidUpdate, match="encoding is int32"):
+        session.contribute_integers(too_large[:-1])
+    assert session.ready  # nothing was lost
+    assert len(list(session.contribute(VECTORS["site-0"], 1))) == 1
+    assert not session.ready
+    for again in (session, backend.session(spec, driver.party("site-0"), state=session.dump())):
+        with pytest.raises(Refused, match="already contributed"):
+            again.contribute(VECTORS["site-0"], 1)
+
+
+def test_a_training_part_that_nobody_applies_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name must not be credited with protection that no trainer gives."""
+    from secagg.bench import Workload, run_bench
+
+    composition = registry.build("plain")
+    trained = registry.Composition("toy+plain", composition.backend, Untrained())
+    with pytest.raises(Refused, match="'toy' acts where clients train"):
+        run_bench(trained, Workload(10, 3))
+
+
+class Untrained:
+    """A training part that is never wrapped around anything."""
+
+    kind = "training"
+    name = "toy"
+    parameters: Mapping[str, Any] = {}
+
+    def wrap(self, model: Any, optimizer: Any, loader: Any) -> tuple[Any, Any, Any]:
+        return model, optimizer, loader
+
+    def spent(self) -> Mapping[str, Any]:
+        return {}
+
+    def compose(self, inner: Any) -> Any:
+        return inner

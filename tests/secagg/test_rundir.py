@@ -29,9 +29,10 @@ def test_an_honest_run_is_verified_against_its_pin(run: Run) -> None:
     assert verified == rundir.Verified(
         run=run.driver.run,
         rounds=2,
+        planned=None,
+        aborted="",
         entries=4,
         server_fingerprint=run.directory[SERVER].fingerprint.hex(),
-        pinned=True,
     )
 
 
@@ -39,10 +40,11 @@ def test_without_a_pin_it_says_that_the_key_is_not_known(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECAGG_HOME", str(tmp_path / "another account"))
-    assert not verify_run(run.path).pinned
+    with pytest.raises(VerificationFailed, match="does not know its server key"):
+        verify_run(run.path)
     mark = run.directory[SERVER].fingerprint.hex()
-    assert verify_run(run.path, fingerprint=mark).pinned
-    assert verify_run(run.path, fingerprint=mark.upper()).pinned
+    assert verify_run(run.path, fingerprint=mark).server_fingerprint == mark
+    assert verify_run(run.path, fingerprint=mark.upper()).server_fingerprint == mark
     with pytest.raises(VerificationFailed, match="not by the known key 0000000000000000"):
         verify_run(run.path, fingerprint="0" * 64)
 
@@ -169,7 +171,8 @@ def test_a_run_rebuilt_with_other_keys_and_another_directory_is_caught_by_the_pi
         verify_run(fake.path, fingerprint=run.directory[SERVER].fingerprint.hex())
     # It is the pin and nothing else: where nobody remembers the run, the forgery holds together, unpinned.
     monkeypatch.setenv("SECAGG_HOME", str(tmp_path / "another account"))
-    assert not verify_run(fake.path).pinned
+    with pytest.raises(VerificationFailed, match="does not know its server key"):
+        verify_run(fake.path)
 
 
 def test_clients_keys_swapped_under_the_servers_own_key_are_bound_by_the_directory(run: Run) -> None:
@@ -230,22 +233,30 @@ def test_what_is_not_a_run_directory_is_refused(tmp_path: Path, kind: str) -> No
 def test_an_existing_directory_is_refused_and_left_alone(run: Run, tmp_path: Path) -> None:
     before = rundir._hashes(run.path)
     with pytest.raises(Refused, match="exists already; name another --output, nothing was changed"):
-        RunDirectory(run.path)
+        RunDirectory(run.path, *party())
     assert rundir._hashes(run.path) == before
     (tmp_path / "file").write_text("")
     with pytest.raises(Refused, match="cannot create the run directory"):
-        RunDirectory(tmp_path / "file" / "run")
+        RunDirectory(tmp_path / "file" / "run", *party())
 
 
-def test_a_run_that_never_began_cannot_be_sealed(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="never opened"):
-        RunDirectory(tmp_path / "run").seal()
+def test_a_run_that_never_began_does_not_verify(tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "run", *party()).seal()
+    with pytest.raises(VerificationFailed, match="entry 0 is missing"):
+        verify_run(tmp_path / "run")
+
+
+def test_where_the_key_cannot_be_pinned_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECAGG_HOME", "/proc/nowhere")
+    with pytest.raises(Refused, match="cannot remember the run's key"):
+        RunDirectory(tmp_path / "run", *party())
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_was_not_sealed_does_not_verify(tmp_path: Path) -> None:
     driver = Driver(build("plain").backend, NAMES)
-    folder = RunDirectory(tmp_path / "run")
-    transcript = folder.open_transcript(driver.run, driver.directory, driver.identities[SERVER], about={})
+    folder = RunDirectory(tmp_path / "run", driver.run, driver.directory, driver.identities[SERVER])
+    transcript = folder.open_transcript({})
     transcript.append("round", body_of(play(driver, 1)))
     with pytest.raises(VerificationFailed, match="entry 2 is missing: the run was cut off"):
         verify_run(folder.path)
@@ -253,20 +264,39 @@ def test_a_run_that_was_not_sealed_does_not_verify(tmp_path: Path) -> None:
 
 def test_what_a_caller_says_about_a_run_cannot_replace_what_the_run_is(tmp_path: Path) -> None:
     """Pinned under one name and opened under another, the pin would never be looked up."""
-    identity = Identity.generate()
-    folder = RunDirectory(tmp_path / "run")
-    try:
-        folder.open_transcript("a" * 32, Directory({SERVER: identity.public}), identity, about={"run": "b" * 32})
-        folder.seal()
-    except SecaggError:
-        return
+    folder = RunDirectory(tmp_path / "run", *party("a" * 32))
+    folder.open_transcript({"run": "b" * 32})
+    folder.seal()
     assert verify_run(folder.path).run == "a" * 32
 
 
 def test_the_pin_is_written_before_the_first_round(tmp_path: Path) -> None:
-    identity = Identity.generate()
-    assert pinned("c" * 32) is None
-    RunDirectory(tmp_path / "run").open_transcript("c" * 32, Directory({SERVER: identity.public}), identity, about={})
-    assert pinned("c" * 32) == identity.public.fingerprint
+    run, directory, identity = party("c" * 32)
+    assert pinned(run) is None
+    RunDirectory(tmp_path / "run", run, directory, identity)
+    assert pinned(run) == identity.public.fingerprint
     pin("d" * 32, bytes(32), tmp_path / "other")
-    assert pinned("c" * 32) == identity.public.fingerprint
+    assert pinned(run) == identity.public.fingerprint
+
+
+@pytest.mark.parametrize("where", ["the directory", "its parent"])
+def test_a_forged_run_behind_a_link_is_caught(where: str, tmp_path: Path) -> None:
+    """Other keys, another run id, and a link where the real directory was: the place itself is remembered."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "other").mkdir()
+    make_run(tmp_path / "real" / "run")
+    make_run(tmp_path / "other" / "run")
+    if where == "the directory":
+        shutil.rmtree(tmp_path / "real" / "run")
+        (tmp_path / "real" / "run").symlink_to(tmp_path / "other" / "run")
+    else:
+        shutil.rmtree(tmp_path / "real")
+        (tmp_path / "real").symlink_to(tmp_path / "other")
+    with pytest.raises(VerificationFailed, match=r"is a link|this directory was made by run"):
+        verify_run(tmp_path / "real" / "run")
+
+
+def party(run: str = "e" * 32) -> tuple[str, Directory, Identity]:
+    """A run's id, a directory with its server alone, and that server's keys."""
+    identity = Identity.generate()
+    return run, Directory({SERVER: identity.public}), identity

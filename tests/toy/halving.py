@@ -53,5 +53,5 @@ class Halving:
             raise Refused("halving: the sum must appear at the server")
         return replace(inner, protection=f"halved, {inner.protection}")
 
-    def spent(self, rounds: int) -> Mapping[str, Any] | None:
+    def spent(self, rounds: int, *, clients: int | None = None) -> Mapping[str, Any] | None:
         return None

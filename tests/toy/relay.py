@@ -85,15 +85,14 @@ class RelayClient(RoundSession):
         self._mine = self._theirs = b""
         self._next: PartyId = ""
         self._before: PartyId = ""
-        self._sent = False
         self.open_step(ALIVE, [SERVER], limit=4096, awaited=False)
         self.open_step(SEED, self.clients - {party.name}, limit=32, awaited=False)
 
     @property
-    def ready(self) -> bool:
-        return bool(self._theirs) and not self._sent
+    def wants_input(self) -> bool:
+        return bool(self._theirs)
 
-    def start(self) -> Iterable[Send]:
+    def begin(self) -> Iterable[Send]:
         return [self.send(SERVER, HELLO, b"")]
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
@@ -113,18 +112,16 @@ class RelayClient(RoundSession):
         shared = {name: seed for name, seed in ((self._next, self._mine), (self._before, self._theirs)) if name in lost}
         return [self.send(SERVER, SEEDS, json.dumps({name: seed.hex() for name, seed in shared.items()}).encode())]
 
-    def contribute_integers(self, integers: Integers) -> Iterable[Send]:
-        self._sent = True
+    def protect(self, integers: Integers) -> Iterable[Send]:
         masked = integers.view(np.uint32) + _mask(self.spec, self._mine, len(integers))
         masked -= _mask(self.spec, self._theirs, len(integers))
         return [self.send(SERVER, MASKED, masked.tobytes())]
 
     def store(self) -> dict[str, Any]:
-        return {"seeds": [self._mine, self._theirs], "circle": [self._next, self._before], "sent": self._sent}
+        return {"seeds": [self._mine, self._theirs], "circle": [self._next, self._before]}
 
     def load(self, fields: dict[str, Any]) -> None:
         (self._mine, self._theirs), (self._next, self._before) = fields["seeds"], fields["circle"]
-        self._sent = fields["sent"]
 
 
 class RelayServer(RoundSession):
@@ -156,12 +153,12 @@ class RelayServer(RoundSession):
         if step == HELLO:
             self.require_cohort(circle)
             self.open_step(MASKED, circle, limit=self._sum.wire_bytes)
-            return (self.send(name, ALIVE, json.dumps(circle).encode()) for name in circle)
+            return [self.send(name, ALIVE, json.dumps(circle).encode()) for name in circle]
         contributors = self.heard(MASKED)
         if step == MASKED and set(circle) - set(contributors):
             self.open_step(SEEDS, contributors, limit=4096)
             lost = json.dumps(sorted(set(circle) - set(contributors))).encode()
-            return (self.send(name, LOST, lost) for name in contributors)
+            return [self.send(name, LOST, lost) for name in contributors]
         self.require_cohort(contributors)
         self.result = SecureSum.of(self._sum.signed(), contributors, self.spec.encoding)
         return ()

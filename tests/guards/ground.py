@@ -1,26 +1,8 @@
-"""The guards that `tests.mutants` deletes, each with the cases of the threat list it answers and its tests."""
+"""Guards of the ground floor: frames, sessions, specs, encoding, evidence."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-WIRE = "tests/adversary/test_wire.py"
-COHORT = "tests/adversary/test_cohort.py"
-SMPC = "tests/adversary/test_smpc.py"
-CKKS = "tests/adversary/test_ckks.py"
-
-
-@dataclass(frozen=True)
-class Guard:
-    """`code` stands once in `file`; with `instead` in its place one of `tests` must fail."""
-
-    name: str
-    cases: tuple[str, ...]
-    file: str
-    code: str
-    instead: str
-    tests: tuple[str, ...]
-
+from tests.guards.guard import COHORT, SMPC, WIRE, Guard
 
 GUARDS = (
     Guard(
@@ -43,7 +25,7 @@ GUARDS = (
         "a different duplicate is equivocation",
         ("T5", "S5"),
         "secagg/session.py",
-        "if earlier != seen:",
+        "if earlier != header.to_bytes():",
         "if False:",
         (f"{WIRE}::test_t5_conflicting_duplicates_are_equivocation",),
     ),
@@ -110,7 +92,7 @@ GUARDS = (
         "a header must be signed by its sender",
         ("T1", "T14"),
         "secagg/session.py",
-        "if not self.peer(sender).verify(header.signature, header.signed_bytes()):",
+        "if not identity.verify(header.signature, header.signed_bytes()):",
         "if False:",
         (f"{WIRE}::test_t14_a_flipped_bit_anywhere_is_rejected",),
     ),
@@ -177,22 +159,6 @@ GUARDS = (
         "return AESGCM(key).decrypt(bytes(NONCE_BYTES), ciphertext, context)",
         "return bytes(32)",
         (f"{SMPC}::test_s4_a_client_that_sends_one_aggregator_the_other_seed_is_rejected",),
-    ),
-    Guard(
-        "nothing is expanded before all aggregators agree on the set",
-        ("S7",),
-        "smpc/additive_sessions.py",
-        "if theirs != digest:",
-        "if False:",
-        (f"{SMPC}::test_s7_aggregators_that_were_shown_different_sets_abort_before_expanding",),
-    ),
-    Guard(
-        "an aggregator checks the minimum cohort itself",
-        ("T9",),
-        "smpc/additive_sessions.py",
-        "self.require_cohort(cohort)\n        self._cohort",
-        "self._cohort",
-        (f"{SMPC}::test_a_server_that_asks_for_too_small_a_set_gets_nothing",),
     ),
     Guard(
         "who has left a round stays out of it",
@@ -302,115 +268,59 @@ GUARDS = (
         ("tests/secagg/test_rundir.py",),
     ),
     Guard(
-        "a key message is a public key and nothing more",
-        ("C1",),
-        "he/residues.py",
-        "if len(body) != count * record_bytes:",
+        "a step takes messages only from those it is open to",
+        ("T6",),
+        "secagg/session.py",
+        "if sender not in step.expected:",
         "if False:",
-        (f"{CKKS}::test_c1_a_server_refuses_a_key_message_that_carries_more_than_a_public_key",),
+        (f"{SMPC}::test_a_vector_from_a_client_whose_seeds_are_not_all_held_is_rejected",),
     ),
     Guard(
-        "parameters stay within the security table",
-        ("C2",),
-        "he/parameters.py",
-        "if bits > MAX_LOG2_Q[degree]:",
+        "a directory still holds the run that was made in it",
+        ("T2",),
+        "secagg/rundir.py",
+        "if made not in (None, run):",
         "if False:",
-        ("tests/he/test_parameters.py",),
+        ("tests/fl_runtime/test_run.py::test_a_run_made_over_in_place_by_somebody_else_is_caught",),
     ),
     Guard(
-        "a round is for the keys that were set up",
-        ("C3",),
-        "he/ckks_setup.py",
-        "if agreed.hex() != spec.setup:",
+        "an unknown server key is not called intact",
+        ("T1",),
+        "secagg/rundir.py",
+        "if not expected:",
         "if False:",
-        (f"{CKKS}::test_c3_a_party_with_other_keys_than_the_spec_names_refuses",),
+        ("tests/secagg/test_rundir.py",),
     ),
     Guard(
-        "the holder checks the minimum cohort itself",
-        ("T9",),
-        "he/ckks_rounds.py",
-        "self.require_cohort(contributors)",
+        "a proposal must be signed by the known server",
+        ("T1", "T14"),
+        "secagg/admission.py",
+        "if not directory[SERVER].verify(signature, _DOMAIN + body):",
+        "if False:",
+        ("tests/secagg/test_admission.py",),
+    ),
+    Guard(
+        "set-up takes no update",
+        ("T8",),
+        "secagg/session.py",
+        'if self.spec.phase != "round":',
+        "if False:",
+        (f"{WIRE}::test_a_set_up_spec_takes_no_update",),
+    ),
+    Guard(
+        "an encoding that could overflow the sum is not sent",
+        ("M11",),
+        "secagg/fixedpoint.py",
+        "if max(int(integers.max()), -int(integers.min())) > largest:",
+        "if False:",
+        ("tests/secagg/test_protocol.py::test_who_has_left_or_contributed_does_not_contribute_again",),
+    ),
+    Guard(
+        "an agreement key of low order is nobody's",
+        ("M12",),
+        "secagg/identity.py",
+        "agree(_PROBE, self.agreement)",
         "pass",
-        (f"{CKKS}::test_t9_the_holder_opens_nothing_for_fewer_signatures_than_the_minimum",),
-    ),
-    Guard(
-        "the holder counts a client once",
-        ("C5",),
-        "he/ckks_rounds.py",
-        "if client is None or client in contributors:",
-        "if client is None:",
-        (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
-    ),
-    Guard(
-        "the holder counts signatures, not claims",
-        ("C5",),
-        "he/ckks_rounds.py",
-        "if not self.peer(client).verify(header.signature, header.signed_bytes()):",
-        "if False:",
-        (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
-    ),
-    Guard(
-        "the holder counts only this round's headers",
-        ("T3", "C5"),
-        "he/ckks_rounds.py",
-        "self.spec.digest,\n                UPLOAD,",
-        "header.spec,\n                UPLOAD,",
-        (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
-    ),
-    Guard(
-        "a probe ends the holder's part in the round",
-        ("C5", "C6"),
-        "he/ckks_rounds.py",
-        'raise Aborted(f"{error}; nothing was revealed") from None',
-        "raise Rejected(sender, str(error)) from None",
-        (f"{CKKS}::test_c5_a_probe_in_place_of_the_sum_reveals_nothing_and_ends_the_round",),
-    ),
-    Guard(
-        "a shared key must be acknowledged",
-        ("C8",),
-        "he/ckks.py",
-        "if self._shared and not parameters.acknowledge_shared_key:",
-        "if False:",
-        (f"{CKKS}::test_c8_a_shared_key_must_be_acknowledged",),
-    ),
-    Guard(
-        "noise of zero is not differential privacy",
-        ("D3",),
-        "dp/layer.py",
-        "if not multiplier > 0:",
-        "if False:",
-        ("tests/dp/test_layer.py",),
-    ),
-    Guard(
-        "weights are uniform and the divisor public under DP",
-        ("D7",),
-        "dp/layer.py",
-        "if encoding.divisor is None:",
-        "if False:",
-        ("tests/dp/test_layer.py",),
-    ),
-    Guard(
-        "noise at the server needs the sum at the server",
-        ("D7",),
-        "dp/layer.py",
-        'if inner.result_at != "server":',
-        "if False:",
-        ("tests/dp/test_layer.py",),
-    ),
-    Guard(
-        "a generator that gives too little is no generator",
-        ("D3",),
-        "dp/noise.py",
-        "if len(given) != KEY_BYTES:",
-        "if False:",
-        ("tests/dp/test_noise.py",),
-    ),
-    Guard(
-        "a generator that repeats itself is stuck",
-        ("D2",),
-        "dp/noise.py",
-        "if key == other:",
-        "if False:",
-        ("tests/dp/test_noise.py",),
+        ("tests/secagg/test_identity.py::test_m12_an_identity_with_a_low_order_agreement_key_cannot_be_made",),
     ),
 )

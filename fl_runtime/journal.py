@@ -1,0 +1,165 @@
+"""The journal of a run: what it writes down while it goes, and how it closes, whatever happens.
+
+A `Journal` owns the run directory; `NoJournal` has the same methods and writes nothing. Leaving the `with` block
+seals the directory: after an error, or Ctrl-C, the transcript says so first, and the error goes on its way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from fl_runtime.datasheet import RoundFacts, make_datasheet, to_markdown
+from fl_runtime.engines.local import LocalEngine
+from fl_runtime.experiment import Experiment
+from fl_runtime.metrics import Evaluation
+from fl_runtime.toml import to_toml
+from fl_runtime.update import Tensors
+from secagg.driver import Outcome
+from secagg.registry import Composition
+from secagg.rundir import RunDirectory
+from secagg.transcript import round_body
+
+
+class Recorder(Protocol):
+    """What a run tells of itself while it goes."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def round(self, outcome: Outcome, weights: Tensors) -> None:
+        """A round is over, and these are the new global weights."""
+
+    def scored(self, number: int, evaluation: Evaluation) -> None:
+        """The weights after round `number` (0: the initial ones) were evaluated."""
+
+
+class NoJournal:
+    """Writes nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def round(self, outcome: Outcome, weights: Tensors) -> None: ...
+
+    def scored(self, number: int, evaluation: Evaluation) -> None: ...
+
+
+class Journal:
+    """A run directory in the making; see `fl_runtime.run` for what it holds."""
+
+    def __init__(
+        self, path: Path, experiment: Experiment, composition: Composition, engine: LocalEngine, weights: Tensors
+    ) -> None:
+        self._experiment = experiment
+        self._composition = composition
+        self._engine = engine
+        self._weights = weights
+        self._evaluations: list[Evaluation] = []
+        self._rounds: list[RoundFacts] = []
+        self._line: dict[str, Any] = {}
+        self._aborted: list[str] = []
+        self._directory = RunDirectory(path, engine.run, engine.directory, engine.server)
+        self._path = path
+        (path / "experiment.toml").write_text(_settings(experiment), encoding="utf-8")
+        about = {
+            "experiment": experiment.digest(),
+            "name": experiment.experiment.name,
+            "planned_rounds": experiment.experiment.rounds,
+        }
+        self._transcript = self._directory.open_transcript(about)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._aborted.append(str(error) or type(error).__name__)
+            self._transcript.append("aborted", {"why": self._aborted[-1]})
+        np.savez(self._path / "model.npz", **self._weights)  # type: ignore[arg-type]
+        sheet = self._sheet()
+        (self._path / "datasheet.json").write_text(json.dumps(sheet, indent=2) + "\n", encoding="utf-8")
+        (self._path / "datasheet.md").write_text(to_markdown(sheet), encoding="utf-8")
+        if find_spec("matplotlib") is not None:
+            from fl_runtime.curve import draw_curve
+
+            title = f"{self._experiment.experiment.name}: {self._composition.name}"
+            draw_curve({"all test rows": self._evaluations}, self._path / "curve.svg", title=title)
+        self._directory.seal()
+
+    def round(self, outcome: Outcome, weights: Tensors) -> None:
+        self._weights = weights
+        spec = outcome.spec
+        facts = RoundFacts(
+            spec.round, len(spec.roster.clients), len(outcome.result.contributors), len(outcome.rejected)
+        )
+        self._rounds.append(facts)
+        self._transcript.append(
+            "round",
+            round_body(
+                spec,
+                outcome.evidence,
+                dropped=dict(outcome.dropped),
+                rejected=[[error.sender, error.why] for error in outcome.rejected],
+                model=_digest(weights),
+            ),
+        )
+        self._line = {
+            "contributors": list(outcome.result.contributors),
+            "dropped": dict(outcome.dropped),
+            "wall_s": outcome.wall_s,
+            "parties": {name: vars(meter) for name, meter in outcome.meters.items()},
+        }
+
+    def scored(self, number: int, evaluation: Evaluation) -> None:
+        self._evaluations.append(evaluation)
+        line = {"round": number, **evaluation.to_json(), **self._line}
+        with open(self._path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    def _sheet(self) -> dict[str, Any]:
+        made = len(self._rounds)
+        return make_datasheet(
+            run=self._engine.run,
+            backend=self._composition.name,
+            parameters=self._composition.backend.parameters,
+            guarantees=self._composition.guarantees,
+            minimum_cohort=self._experiment.privacy.minimum_cohort,
+            planned=self._experiment.experiment.rounds,
+            rounds=self._rounds,
+            aborted=self._aborted,
+            directory=self._engine.directory,
+            spent=self._composition.spent(made, clients=self._experiment.data.count) if made else None,
+            transcript=self._transcript.head,
+        )
+
+
+def _settings(experiment: Experiment) -> str:
+    settings = experiment.model_dump(mode="json", exclude_none=True)
+    written = experiment.data.path
+    if written is not None and not written.startswith("$"):
+        # A relative path would start at the run directory now.
+        settings["data"]["path"] = str(experiment.data_path and experiment.data_path.resolve())
+    return to_toml(settings)
+
+
+def _digest(weights: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) over the weights, tensor by tensor, so that the transcript names every model."""
+    digest = hashlib.sha256()
+    for name, array in weights.items():
+        digest.update(name.encode() + b"\0" + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,22 @@
+"""What a guard is, for the mutation rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WIRE = "tests/adversary/test_wire.py"
+COHORT = "tests/adversary/test_cohort.py"
+SMPC = "tests/adversary/test_smpc.py"
+CKKS = "tests/adversary/test_ckks.py"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """`code` stands once in `file`; with `instead` in its place one of `tests` must fail."""
+
+    name: str
+    cases: tuple[str, ...]
+    file: str
+    code: str
+    instead: str
+    tests: tuple[str, ...]
