@@ -320,7 +320,7 @@ GUARDS = (
     Guard(
         "a round is for the keys that were set up",
         ("C3",),
-        "he/ckks_setup.py",
+        "he/key_setup.py",
         "if agreed.hex() != spec.setup:",
         "if False:",
         (f"{CKKS}::test_c3_a_party_with_other_keys_than_the_spec_names_refuses",),
@@ -328,7 +328,7 @@ GUARDS = (
     Guard(
         "the holder checks the minimum cohort itself",
         ("T9",),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         "self.require_cohort(contributors, where=self.party.name)",
         "pass",
         (f"{CKKS}::test_t9_the_holder_opens_nothing_for_fewer_signatures_than_the_minimum",),
@@ -336,7 +336,7 @@ GUARDS = (
     Guard(
         "the holder counts a client once",
         ("C5",),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         "if client is None or client in contributors:",
         "if client is None:",
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
@@ -344,7 +344,7 @@ GUARDS = (
     Guard(
         "the holder counts signatures, not claims",
         ("C5",),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         "if not self.peer(client).verify(header.signature, header.signed_bytes()):",
         "if False:",
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
@@ -352,7 +352,7 @@ GUARDS = (
     Guard(
         "the holder counts only this round's headers",
         ("T3", "C5"),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         "self.spec.digest,\n                UPLOAD,",
         "header.spec,\n                UPLOAD,",
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
@@ -360,7 +360,7 @@ GUARDS = (
     Guard(
         "a probe ends the holder's part in the round",
         ("C5", "C6"),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         'raise Aborted(f"{self.party.name}: {error}; nothing was revealed") from None',
         "raise Rejected(sender, str(error)) from None",
         (f"{CKKS}::test_c5_a_probe_in_place_of_the_sum_reveals_nothing_and_ends_the_round",),
@@ -368,8 +368,8 @@ GUARDS = (
     Guard(
         "a shared key must be acknowledged",
         ("C8",),
-        "he/ckks.py",
-        "if self._shared and not parameters.acknowledge_shared_key:",
+        "he/encrypted_sum.py",
+        "if self.shared and not parameters.acknowledge_shared_key:",
         "if False:",
         (f"{CKKS}::test_c8_a_shared_key_must_be_acknowledged",),
     ),
