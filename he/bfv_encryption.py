@@ -22,6 +22,7 @@ from he.bfv_keys import BfvPublicKey, BfvSecretKey
 from he.bfv_parameters import BfvParameters
 from he.bfv_seal import open_bfv_seal
 from he.digits import open_encoder
+from he.parameters import KeyMode
 from he.residues import add_into, pack
 from secagg.errors import InvalidUpdate, Refused
 
@@ -34,8 +35,8 @@ class BfvEncryptor:
     def __init__(self, key: BfvPublicKey | BfvSecretKey, *, clients: int) -> None:
         """Raises `Refused` if a sum of so many could be decrypted wrong."""
         self.parameters = key.parameters
-        self.key_mode = "public" if isinstance(key, BfvPublicKey) else "symmetric"
-        limit = self.parameters.max_clients(self.key_mode)  # type: ignore[arg-type]
+        self.key_mode: KeyMode = "public" if isinstance(key, BfvPublicKey) else "symmetric"
+        limit = self.parameters.max_clients(self.key_mode)
         if not 1 <= clients <= limit:
             raise Refused(f"{self.parameters.name}: {clients} ciphertexts in a sum, expected 1 to {limit}")
         self._largest = ((1 << (self.parameters.digit_bits - 1)) - 1) // clients

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from he.bfv_parameters import BfvParameters
 from he.bfv_seal import open_bfv_seal
-from he.residues import Malformed, Residues, ciphertext_residues, pack, records
+from he.residues import Bytes, Malformed, Residues, ciphertext_residues, pack, records
+
+_PLACES = np.array([0, 2, 4, 6], np.uint8)
 
 
 class BfvPublicKey:
@@ -66,8 +68,9 @@ class BfvSecretKey:
 
         Whoever has these bytes opens every ciphertext under the key, alone.
         """
-        pairs = (self._ternary + 1).astype(np.uint8).reshape(-1, 4)
-        return np.bitwise_or.reduce(pairs << np.array([0, 2, 4, 6], np.uint8), axis=1).astype(np.uint8).tobytes()
+        fours = (self._ternary + 1).astype(np.uint8).reshape(-1, 4)
+        octets: Bytes = np.bitwise_or.reduce(fours << _PLACES, axis=1).astype(np.uint8)
+        return octets.tobytes()
 
     @classmethod
     def load_for_client(cls, body: bytes | memoryview, parameters: BfvParameters) -> BfvSecretKey:
@@ -78,7 +81,7 @@ class BfvSecretKey:
                 uniform ternary polynomial.
         """
         octets = records(body, count=1, record_bytes=parameters.secret_key_bytes).reshape(-1, 1)
-        ternary = ((octets >> np.array([0, 2, 4, 6], np.uint8)) & 3).astype(np.int8).reshape(-1) - np.int8(1)
+        ternary = ((octets >> _PLACES) & 3).astype(np.int8).reshape(-1) - np.int8(1)
         if ternary.max() > 1:
             raise Malformed("not a secret key: its coefficients are not ternary")
         # Expected are N / 3 of each; half of that is over 19 standard deviations away.

@@ -36,7 +36,8 @@ ENCODING_ROUNDING = Fraction(1, 2) + Fraction(1, 1 << 20)
 # SEAL decrypts with an auxiliary prime over 2^60; each of k primes of q costs q / (T 2^60) (Bajard et al. 2016).
 SEAL_AUXILIARY_BITS = 60
 PRIME_BITS = 60
-MAX_PLAIN_BITS = 59
+# SEAL would take 59; `he.digits` needs a quotient of so many bits to be right to within one in a float64.
+MAX_PLAIN_BITS = 50
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class BfvParameters:
 
     @property
     def level_digits(self) -> int:
-        """How many digits SEAL decrypts at once: its plain modulus is below 2^60."""
+        """How many digits SEAL decrypts at once."""
         return MAX_PLAIN_BITS // self.digit_bits
 
     @property

@@ -80,7 +80,7 @@ class BfvSeal:
         return self.ciphertext_residues(item)
 
     def seeded_zero(self, encryptor: Any) -> tuple[Residues, Bytes]:
-        """The first polynomial, shape `(primes * N,)`, and the seed of the second, of a symmetric encryption of zero."""
+        """A symmetric encryption of zero: first polynomial, shape `(primes * N,)`, and the seed of the second."""
         # Only the form without a destination keeps the seed in place of the second polynomial.
         item = encryptor.encrypt_zero_symmetric()
         _, residues, record = read(item, _CIPHERTEXT_MEMBERS, words=self._words, tail=_GENERATOR_BYTES)

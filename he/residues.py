@@ -98,7 +98,8 @@ def ciphertext_residues(rows: Bytes, ring: Ring) -> Residues:
     """Both polynomials of full ciphertexts: `(count, 2 * polynomial_bytes)` bytes to `(count, 2, N)` residues.
 
     Raises:
-        Malformed: a residue is not below q, or a second polynomial is zero modulo a prime, so that the first is no secret (C5).
+        Malformed: a residue is not below q, or a second polynomial is zero modulo a prime, so that the
+            first is no secret (C5).
     """
     residues = unpack(rows.reshape(rows.shape[0], 2, ring.polynomial_bytes), ring)
     if not residues[:, 1].reshape(-1, ring.degree).any(axis=-1).all():
