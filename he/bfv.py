@@ -51,7 +51,7 @@ class Bfv(EncryptedSum):
     @property
     def guarantees(self) -> Guarantees:
         preset = self._preset
-        bits = preset.modulus.bit_length()
+        bits, most = preset.modulus.bit_length(), preset.max_clients(self.scheme.key_mode)
         ring = (
             f"N={preset.degree}, q of {bits} bits, {preset.digits} integers of {preset.digit_bits} bits a coefficient, "
             "128-bit security"
@@ -61,7 +61,7 @@ class Bfv(EncryptedSum):
             + ("one secret key shared by all clients" if self.shared else "public key of a key holder"),
             "adversary": "passive",
             "alpha": 3,
-            "exactness": f"exact, without decryption failures, for up to {preset.max_clients(self.scheme.key_mode)} clients",
+            "exactness": f"exact, without decryption failures, for up to {most} clients",
             "two_specs": "the key refuses contributions whose signed headers name different specs; a server that "
             "lies about what it added is not detected",
         }

@@ -8,6 +8,8 @@ WIRE = "tests/adversary/test_wire.py"
 COHORT = "tests/adversary/test_cohort.py"
 SMPC = "tests/adversary/test_smpc.py"
 CKKS = "tests/adversary/test_ckks.py"
+BFV = "tests/adversary/test_bfv.py"
+BFV_ENGINE = "tests/he/test_bfv.py"
 
 
 @dataclass(frozen=True)
@@ -372,6 +374,86 @@ GUARDS = (
         "if self.shared and not parameters.acknowledge_shared_key:",
         "if False:",
         (f"{CKKS}::test_c8_a_shared_key_must_be_acknowledged",),
+    ),
+    Guard(
+        "a BFV cohort is one whose sums are never decrypted wrong",
+        ("C2",),
+        "he/bfv_parameters.py",
+        "return sum_bits <= other.digit_bits and 1 <= clients <= other.max_clients(key_mode)",
+        "return sum_bits <= other.digit_bits",
+        (f"{BFV}::test_more_clients_than_never_fail_are_refused",),
+    ),
+    Guard(
+        "a BFV sum fits its digit",
+        ("C2",),
+        "he/bfv_parameters.py",
+        "return sum_bits <= other.digit_bits and 1 <= clients <= other.max_clients(key_mode)",
+        "return 1 <= clients <= other.max_clients(key_mode)",
+        (f"{BFV}::test_an_encoding_that_needs_more_bits_is_refused_with_the_preset_that_would_do",),
+    ),
+    Guard(
+        "a BFV encryptor is for a cohort without failures",
+        ("C2",),
+        "he/bfv_encryption.py",
+        "if not 1 <= clients <= limit:",
+        "if False:",
+        (f"{BFV_ENGINE}::test_more_clients_than_the_inequality_allows_are_refused",),
+    ),
+    Guard(
+        "a value keeps to its share of the digit",
+        ("C2",),
+        "he/bfv_encryption.py",
+        "if max(int(values.max()), -int(values.min())) > largest:",
+        "if False:",
+        (f"{BFV_ENGINE}::test_a_value_beyond_its_share_of_the_digit_stays_at_the_client",),
+    ),
+    Guard(
+        "BFV parameters leave room for noise",
+        ("C2",),
+        "he/bfv_parameters.py",
+        'if min(self.max_clients("public"), self.max_clients("symmetric")) < 3:',
+        "if False:",
+        (f"{BFV_ENGINE}::test_parameters_that_do_not_hold_cannot_be_made",),
+    ),
+    Guard(
+        "padding of a BFV sum is zero",
+        ("C5",),
+        "he/bfv_decryption.py",
+        "if values[length:].any():",
+        "if False:",
+        (f"{BFV_ENGINE}::test_padding_that_is_not_zero_is_no_honest_sum",),
+    ),
+    Guard(
+        "a BFV secret key is ternary",
+        ("C1",),
+        "he/bfv_keys.py",
+        "if ternary.max() > 1:",
+        "if False:",
+        (f"{BFV_ENGINE}::test_keys_from_a_peer_are_checked",),
+    ),
+    Guard(
+        "a BFV secret key is uniform",
+        ("C1",),
+        "he/bfv_keys.py",
+        "if min(np.count_nonzero(ternary == value) for value in (-1, 0, 1)) < parameters.degree // 6:",
+        "if False:",
+        (f"{BFV_ENGINE}::test_keys_from_a_peer_are_checked",),
+    ),
+    Guard(
+        "no prime of a second polynomial is zero",
+        ("C5",),
+        "he/residues.py",
+        "if not residues[:, 1].reshape(-1, ring.degree).any(axis=-1).all():",
+        "if not residues[:, 1].any(axis=-1).all():",
+        (f"{BFV_ENGINE}::test_transparent_ciphertexts_and_repeated_seeds_are_malformed",),
+    ),
+    Guard(
+        "seeds of one message are distinct",
+        ("C8",),
+        "he/sums.py",
+        "if len({seed.tobytes() for seed in seeds}) != len(seeds):",
+        "if False:",
+        (f"{BFV_ENGINE}::test_transparent_ciphertexts_and_repeated_seeds_are_malformed",),
     ),
     Guard(
         "noise of zero is not differential privacy",
