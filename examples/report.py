@@ -44,8 +44,9 @@ def upload_correlation(backend: str, **parameters: Any) -> float:
             seen.append(bytes(letter.frame[HEADER_BYTES:]))
         return (letter,)
 
-    layout, encoding = Layout.flat(size), FixedPoint.fit(clients=3, value_bound=1.0, max_weight=100)
-    driver = Driver(build(backend, parameters).backend, clients, intercept=server_reads)
+    protection, layout = build(backend, parameters).backend, Layout.flat(size)
+    encoding = FixedPoint.fit(clients=3, value_bound=1.0, max_weight=100, sum_bits=protection.sum_bits)
+    driver = Driver(protection, clients, intercept=server_reads)
     driver.set_up(layout=layout, encoding=encoding)
     updates = {name: np.random.default_rng(n).normal(0, 0.1, size).astype("f4") for n, name in enumerate(clients)}
     spec = driver.spec(1, layout=layout, encoding=encoding, task=task_digest(b"example"))

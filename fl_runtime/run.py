@@ -140,19 +140,28 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
     privacy = experiment.privacy
     clients = experiment.algorithm.clients_per_round or len(federation.clients)
     bound = privacy.value_bound
+    sum_bits = composition.backend.sum_bits
     if not composition.guarantees.uniform_weights:
         # A power of two: the spec is public, and the size of the largest client is not.
         rows = max(len(client.train) for client in federation.clients)
         largest = privacy.max_weight or 1 << (rows - 1).bit_length()
         if rows > largest:
             raise Refused(f"privacy.max_weight: {largest}, and the largest client has {rows} rows; leave it out")
-        return FixedPoint.fit(clients=clients, value_bound=bound, max_weight=largest, modulus_bits=privacy.modulus_bits)
+        return FixedPoint.fit(
+            clients=clients,
+            value_bound=bound,
+            max_weight=largest,
+            modulus_bits=privacy.modulus_bits,
+            sum_bits=sum_bits,
+        )
     if privacy.max_weight not in (None, 1):
         raise Refused(f"privacy.max_weight: {privacy.backend!r} weighs all clients alike; leave it out or set it to 1")
     if "value_bound" not in privacy.model_fields_set:
         # No coordinate of a clipped update is larger than its norm.
         bound = float(composition.backend.parameters.get("clip_l2", bound))
-    return FixedPoint.fit(clients=clients, value_bound=bound, modulus_bits=privacy.modulus_bits, divisor=clients)
+    return FixedPoint.fit(
+        clients=clients, value_bound=bound, modulus_bits=privacy.modulus_bits, divisor=clients, sum_bits=sum_bits
+    )
 
 
 @dataclass(frozen=True)

@@ -18,58 +18,44 @@ exact but for a probability of 2^-40 (`he.noise`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from he.ckks_rounds import UPLOAD_PARTS, CkksClient, CkksHolder, CkksServer
-from he.ckks_setup import HOLDER, HolderSetup, LeaderSetup, PublicKeySetup, SecretKeySetup, ServerSharedSetup, leader
+from he.ckks_scheme import CkksScheme
+from he.encrypted_sum import EncryptedSum, KeyedParameters
 from he.noise import require_exact
-from he.parameters import COMPACT, KeyMode, preset
-from secagg.errors import Refused
-from secagg.frames import HEADER_BYTES
+from he.parameters import COMPACT, preset
 from secagg.guarantees import Guarantees
-from secagg.identity import SERVER, PartyId
-from secagg.protocol import Party, Session, Traffic
-from secagg.session import resume
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
 
 EXPERIMENTAL = "the key holder does not flood the decrypted sum with noise yet: crafted ciphertexts are not withstood"
 
 
-class CkksParameters(Settings):
+class CkksParameters(KeyedParameters):
     """Parameters of `ckks`: who holds the secret key, and the preset of ring and modulus."""
 
-    key_mode: Literal["holder", "shared"] = "holder"
-    acknowledge_shared_key: bool = False
     preset: str = COMPACT.name
 
 
-class Ckks:
+class Ckks(EncryptedSum):
     """The backend; see the module's text."""
 
-    kind: ClassVar[Literal["sum"]] = "sum"
     Parameters: ClassVar[type[Settings]] = CkksParameters
     name = "ckks"
-    has_setup = True
+    sum_bits: int | None = None
 
     def __init__(self, parameters: CkksParameters) -> None:
-        self.parameters: Mapping[str, Any] = parameters.model_dump()
         self._preset = preset(parameters.preset)
-        self._shared = parameters.key_mode == "shared"
-        self._mode: KeyMode = "symmetric" if self._shared else "public"
-        if self._shared and not parameters.acknowledge_shared_key:
-            raise Refused(
-                "backend 'ckks': key_mode 'shared' gives every client the secret key: the server and any one client "
-                "together read every update; set acknowledge_shared_key = true to accept that"
-            )
+        super().__init__(
+            parameters, CkksScheme(self._preset, "symmetric" if parameters.key_mode == "shared" else "public")
+        )
 
     @property
     def guarantees(self) -> Guarantees:
         ring = f"N={self._preset.degree}, one prime of {self._preset.modulus_bits} bits, 128-bit security"
         common: dict[str, Any] = {
             "protection": f"CKKS homomorphic encryption ({ring}), "
-            + ("one secret key shared by all clients" if self._shared else "public key of a key holder"),
+            + ("one secret key shared by all clients" if self.shared else "public key of a key holder"),
             "adversary": "passive",
             "alpha": 3,
             "exactness": "rounded to the integer grid: exact except with probability 2^-40",
@@ -77,7 +63,7 @@ class Ckks:
             "lies about what it added is not detected",
             "experimental": EXPERIMENTAL,
         }
-        if self._shared:
+        if self.shared:
             return Guarantees(
                 **common,
                 collusion="none: the server and any one client together read every update",
@@ -107,45 +93,6 @@ class Ckks:
             ),
         )
 
-    def helpers(self) -> Sequence[PartyId]:
-        return () if self._shared else (HOLDER,)
-
     def check(self, spec: RoundSpec) -> None:
-        if tuple(spec.roster.helpers) != tuple(self.helpers()):
-            raise Refused(f"ckks: expected the helpers {', '.join(self.helpers()) or 'none'}")
-        if spec.encoding.modulus_bits != 32:
-            raise Refused(f"ckks: modulus_bits is {spec.encoding.modulus_bits}, a slot holds 32 bits; set it to 32")
-        require_exact(self._preset, self._mode, clients=len(spec.roster.clients))
-
-    def traffic(self, spec: RoundSpec) -> Traffic:
-        length = spec.encoding.length(spec.layout.size)
-        upload = HEADER_BYTES + self._preset.fresh_bytes(length, self._mode)
-        total = HEADER_BYTES + UPLOAD_PARTS.size + len(spec.roster.clients) * HEADER_BYTES
-        total += self._preset.sum_bytes(length)
-        result = HEADER_BYTES + length * spec.encoding.ring.itemsize
-        memory = self._preset.ciphertexts(length) * 2 * self._preset.degree * 8
-        if self._shared:
-            return Traffic(client_upload=upload, client_download=total, server_memory=memory)
-        return Traffic(upload, 0, holder_download=total, helpers=total + result, server_memory=memory)
-
-    def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
-        make = self._setup_session if spec.phase == "setup" else self._round_session
-        return make(spec, party, setup, state)
-
-    def _setup_session(self, spec: RoundSpec, party: Party, setup: bytes, state: bytes) -> Session:
-        if not self._shared:
-            if party.name == HOLDER:
-                return resume(HolderSetup(spec, party, self._preset), state)
-            return resume(PublicKeySetup(spec, party, self._preset), state)
-        if party.name == SERVER:
-            return resume(ServerSharedSetup(spec, party), state)
-        if party.name == leader(spec):
-            return resume(LeaderSetup(spec, party, self._preset), state)
-        return resume(SecretKeySetup(spec, party, self._preset), state)
-
-    def _round_session(self, spec: RoundSpec, party: Party, setup: bytes, state: bytes) -> Session:
-        if party.name == SERVER:
-            return resume(CkksServer(spec, party, self._preset, self._mode, setup), state)
-        if party.name == HOLDER and not self._shared:
-            return resume(CkksHolder(spec, party, self._preset, setup), state)
-        return resume(CkksClient(spec, party, self._preset, self._mode, setup), state)
+        super().check(spec)
+        require_exact(self._preset, self.scheme.key_mode, clients=len(spec.roster.clients))

@@ -69,6 +69,11 @@ class Parameters:
             raise Refused(f"{self.name}: scale 2^{self.scale_bits} leaves no room for values of {VALUE_BITS} bits")
 
     @property
+    def primes(self) -> tuple[int, ...]:
+        """The factors of q: one."""
+        return (self.modulus,)
+
+    @property
     def modulus_bits(self) -> int:
         """Bits of a residue: 56 or 60."""
         return self.modulus.bit_length()

@@ -12,8 +12,6 @@ A seeded ciphertext ends in the record of its generator: header, type, 64-byte s
 
 from __future__ import annotations
 
-import ctypes
-import os
 import struct
 from functools import cached_property, lru_cache
 from typing import Any
@@ -24,12 +22,11 @@ from tenseal import sealapi
 
 from he.parameters import SEED_BYTES, Parameters
 from he.residues import Bytes, Residues
+from he.seal_files import load, read, zstd_decompress
 from secagg.errors import Refused
 
 Slots = NDArray[np.complex128]
 
-_HEADER_BYTES = 16
-_ARRAY_BYTES = 24
 _CIPHERTEXT_MEMBERS = 73
 _PLAINTEXT_MEMBERS = 48
 _GENERATOR_BYTES = 16 + 1 + SEED_BYTES
@@ -41,7 +38,7 @@ class Seal:
     def __init__(self, parameters: Parameters) -> None:
         """Raises `Refused` if SEAL turns the parameters down, or its memory files are not to be had here."""
         self.parameters = parameters
-        self._inflate = _zstd_decompress()
+        zstd_decompress()  # a build without it is refused here
         scheme = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.CKKS)
         scheme.set_poly_modulus_degree(parameters.degree)
         scheme.set_coeff_modulus([sealapi.Modulus(parameters.modulus)])
@@ -92,17 +89,17 @@ class Seal:
         _, residues, record = self._read(ciphertext, _CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
         return residues[0], record[-SEED_BYTES:]
 
-    def ciphertext(self, residues: Residues, *, scale: float) -> Any:
-        """A full ciphertext of residues of shape `(2, N)`, at `scale`."""
+    def ciphertext(self, residues: Residues, *, scale: float | None = None) -> Any:
+        """A full ciphertext of residues of shape `(2, N)`, at `scale` or the parameters' scale."""
         item = sealapi.Ciphertext()
-        self._load(item, self._members_at(scale), residues)
+        self._load(item, self._members_at(scale or self.parameters.scale), residues)
         return item
 
-    def seeded_ciphertext(self, residues: Residues, seed: Bytes, *, scale: float) -> Any:
-        """A full ciphertext of a first polynomial of shape `(N,)` and the seed, which SEAL expands."""
+    def seeded_ciphertext(self, residues: Residues, seed: Bytes, *, scale: float | None = None) -> Any:
+        """A full ciphertext of a first polynomial of shape `(N,)` and the seed, which SEAL expands. `ciphertext`."""
         item = sealapi.Ciphertext()
         tail = self._generator_record + seed.tobytes()
-        self._load(item, self._members_at(scale), residues, tail)
+        self._load(item, self._members_at(scale or self.parameters.scale), residues, tail)
         return item
 
     def public_key(self, residues: Residues) -> Any:
@@ -149,58 +146,15 @@ class Seal:
         return record[:-SEED_BYTES].tobytes()
 
     def _read(self, item: Any, members: int, *, polynomials: int, tail: int = 0) -> tuple[Bytes, Residues, Bytes]:
-        """What SEAL writes for `item`, inflated: members, residues of shape `(polynomials, N)`, what follows."""
-        # A file for every object: one kept open would be shared with the children of a fork.
-        descriptor = os.memfd_create("seal")
-        try:
-            item.save(f"/proc/self/fd/{descriptor}")
-            compressed = os.pread(descriptor, os.fstat(descriptor).st_size, _HEADER_BYTES)
-        finally:
-            os.close(descriptor)
-        start = members + _ARRAY_BYTES
-        end = start + 8 * polynomials * self.parameters.degree
-        # The residues follow members of an odd size, and are aligned all the same.
-        out = np.empty(end + tail + 7, np.uint8)[-start % 8 :][: end + tail]
-        if self._inflate(out.ctypes.data, out.size, compressed, len(compressed)) != out.size:
-            raise Refused("this build of SEAL does not write the layout of SEAL 4.x")
-        return out[:members], out[start:end].view("<u8").reshape(polynomials, -1), out[end:]
+        """What SEAL writes for `item`: members, residues of shape `(polynomials, N)`, what follows."""
+        head, residues, rest = read(item, members, words=polynomials * self.parameters.degree, tail=tail)
+        return head, residues.reshape(polynomials, -1), rest
 
     def _load(self, item: Any, members: bytes, residues: Residues, tail: bytes = b"") -> None:
-        words = np.ascontiguousarray(residues, "<u8")
-        array = _header(_ARRAY_BYTES + words.nbytes) + struct.pack("<Q", words.size)
-        size = _HEADER_BYTES + len(members) + len(array) + words.nbytes + len(tail)
-        descriptor = os.memfd_create("seal")
-        try:
-            if os.writev(descriptor, [_header(size), members, array, words.data, tail]) != size:
-                raise Refused(f"no memory for an object of {size} bytes")
-            item.load(self.context, f"/proc/self/fd/{descriptor}")
-        finally:
-            os.close(descriptor)
+        load(item, self.context, members, residues, tail)
 
 
 @lru_cache(maxsize=8)
 def open_seal(parameters: Parameters) -> Seal:
     """The process's context for these parameters; making one takes some milliseconds."""
     return Seal(parameters)
-
-
-def _header(size: int) -> bytes:
-    """SEAL's header of an uncompressed object of `size` bytes, itself included."""
-    magic, major, minor, uncompressed = 0xA15E, 4, _SEAL_MINOR, 0
-    return struct.pack("<HBBBBHQ", magic, _HEADER_BYTES, major, minor, uncompressed, 0, size)
-
-
-_SEAL_MINOR = int(sealapi.Serialization.SEALHeader().version_minor)
-
-
-def _zstd_decompress() -> Any:
-    """`ZSTD_decompress` of the zstd that SEAL itself was built with. It is given local data only."""
-    if not hasattr(os, "memfd_create"):
-        raise Refused("SEAL objects pass through memory files, which this system does not have (Linux does)")
-    library = ctypes.CDLL(sealapi._sealapi_cpp.__file__)
-    if not hasattr(library, "ZSTD_decompress"):
-        raise Refused("this build of tenseal does not export its zstd")
-    function = library.ZSTD_decompress
-    function.restype = ctypes.c_size_t
-    function.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
-    return function

@@ -1,10 +1,10 @@
 """Adding ciphertexts as they arrive, without any key: all that an aggregation server does.
 
-Polynomials are kept in transform form, where adding ciphertexts is adding residues modulo q. Public-key records
+Adding ciphertexts is adding residues modulo q, in whatever form SEAL keeps the polynomials. Public-key records
 are therefore added by numpy, and SEAL never sees them. Seeded ones are expanded and added by SEAL, from
 a header made here. Both sums are full ciphertexts, `parameters.sum_bytes(length)`, of one form.
 
-Memory: one sum, 16 bytes an integer, allocated at the first ciphertext.
+Memory: one sum of 64-bit residues, allocated at the first ciphertext.
 """
 
 from __future__ import annotations
@@ -13,12 +13,32 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from he.parameters import SEED_BYTES, Parameters
-from he.residues import Bytes, Malformed, Residues, add_into, ciphertext_residues, pack, records, unpack
-from he.seal import open_seal
+from he.parameters import SEED_BYTES, KeyMode
+from he.residues import Bytes, Malformed, Residues, Ring, add_into, ciphertext_residues, pack, records, unpack
 from secagg.errors import Refused
 
 _BLOCK = 8
+
+
+class Lengths(Ring, Protocol):
+    """A ring, and the records of it that a vector takes."""
+
+    def ciphertexts(self, length: int) -> int: ...
+
+    def record_bytes(self, key_mode: KeyMode) -> int: ...
+
+
+class Adder(Protocol):
+    """The part of a SEAL context that sums of seeded ciphertexts need."""
+
+    @property
+    def evaluator(self) -> Any: ...
+
+    def seeded_ciphertext(self, residues: Residues, seed: Bytes) -> Any: ...
+
+    def ciphertext(self, residues: Residues) -> Any: ...
+
+    def ciphertext_residues(self, ciphertext: Any) -> Residues: ...
 
 
 class CiphertextSum(Protocol):
@@ -46,7 +66,7 @@ class CiphertextSum(Protocol):
 class PublicSum:
     """A `CiphertextSum` of public-key encryptions, in numpy alone."""
 
-    def __init__(self, parameters: Parameters, length: int) -> None:
+    def __init__(self, parameters: Lengths, length: int) -> None:
         self.count = 0
         self._parameters = parameters
         self._length = length
@@ -81,54 +101,54 @@ class PublicSum:
 
     def _allocated(self) -> Residues:
         if self._total is None:
-            self._total = np.zeros((self._ciphertexts, 2, self._parameters.degree), np.uint64)
+            self._total = np.zeros(
+                (self._ciphertexts, 2, len(self._parameters.primes) * self._parameters.degree), np.uint64
+            )
         return self._total
 
 
 class SeededSum:
     """A `CiphertextSum` of seeded symmetric encryptions. SEAL expands the seeds."""
 
-    def __init__(self, parameters: Parameters, length: int) -> None:
+    def __init__(self, parameters: Lengths, length: int, adder: Adder) -> None:
         self.count = 0
         self._parameters = parameters
+        self._adder = adder
         self._length = length
         self._ciphertexts = parameters.ciphertexts(length)
         self._total: list[Any] = []
 
     def fold(self, body: bytes | memoryview) -> None:
         """See `CiphertextSum.fold`."""
-        parameters, seal = self._parameters, open_seal(self._parameters)
+        parameters = self._parameters
         rows = records(body, count=self._ciphertexts, record_bytes=parameters.record_bytes("symmetric"))
         for row in rows:
             unpack(row[:-SEED_BYTES], parameters)
         _require_distinct(rows[:, -SEED_BYTES:])
         terms = (
-            seal.seeded_ciphertext(unpack(row[:-SEED_BYTES], parameters), row[-SEED_BYTES:], scale=parameters.scale)
-            for row in rows
+            self._adder.seeded_ciphertext(unpack(row[:-SEED_BYTES], parameters), row[-SEED_BYTES:]) for row in rows
         )
         if self.count == 0:
             self._total = list(terms)
         else:
             for item, term in zip(self._total, terms, strict=True):
-                seal.evaluator.add_inplace(item, term)
+                self._adder.evaluator.add_inplace(item, term)
         self.count += 1
 
     def to_bytes(self) -> bytes:
         """See `CiphertextSum.to_bytes`."""
         if self.count == 0:
             raise Refused("nothing was added to this sum")
-        seal = open_seal(self._parameters)
-        return b"".join(pack(seal.ciphertext_residues(item), self._parameters).tobytes() for item in self._total)
+        return b"".join(pack(self._adder.ciphertext_residues(item), self._parameters).tobytes() for item in self._total)
 
     def restore(self, body: bytes, *, count: int) -> None:
         """See `CiphertextSum.restore`."""
-        seal = open_seal(self._parameters)
         residues = sum_residues(body, self._parameters, length=self._length)
-        self._total = [seal.ciphertext(both, scale=self._parameters.scale) for both in residues]
+        self._total = [self._adder.ciphertext(both) for both in residues]
         self.count = count
 
 
-def sum_residues(body: bytes | memoryview, parameters: Parameters, *, length: int) -> Residues:
+def sum_residues(body: bytes | memoryview, parameters: Lengths, *, length: int) -> Residues:
     """The residues, shape `(ciphertexts, 2, N)`, of a sum on the wire. Raises `Malformed`."""
     count = parameters.ciphertexts(length)
     rows = records(body, count=count, record_bytes=2 * parameters.polynomial_bytes)

@@ -120,13 +120,14 @@ class Workload:
 
 
 def encoding_for(backend: Backend, clients: int) -> FixedPoint:
-    """The encoding of the benchmark's inputs: the finest that fits a 32-bit ring."""
+    """The encoding of the benchmark's inputs: the finest that fits a 32-bit ring and the backend's sums."""
     uniform = backend.guarantees.uniform_weights
     return FixedPoint.fit(
         clients=clients,
         value_bound=1.0,
         max_weight=1 if uniform else MAX_WEIGHT,
         divisor=clients if uniform else None,
+        sum_bits=backend.sum_bits,
     )
 
 

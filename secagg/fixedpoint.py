@@ -56,12 +56,7 @@ class FixedPoint(BaseModel):
     divisor: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
 
     def model_post_init(self, context: Any) -> None:
-        needed = self.bits_needed(
-            clients=self.clients,
-            value_bound=self.value_bound,
-            max_weight=self.max_weight,
-            fraction_bits=self.fraction_bits,
-        )
+        needed = self.sum_bits
         if self.divisor is not None and self.max_weight != 1:
             raise Refused(f"max_weight is {self.max_weight}, expected 1 under a public divisor")
         if needed > self.modulus_bits:
@@ -70,6 +65,16 @@ class FixedPoint(BaseModel):
                 f"{self.max_weight}, values to {self.value_bound:g} at {self.fraction_bits} fraction bits "
                 f"needs {needed} bits" + (" (64 would do)" if needed <= 64 else "")
             )
+
+    @property
+    def sum_bits(self) -> int:
+        """The bits of the worst-case sum, with its sign."""
+        return self.bits_needed(
+            clients=self.clients,
+            value_bound=self.value_bound,
+            max_weight=self.max_weight,
+            fraction_bits=self.fraction_bits,
+        )
 
     @staticmethod
     def bits_needed(*, clients: int, value_bound: float, max_weight: int, fraction_bits: int) -> int:
@@ -89,8 +94,12 @@ class FixedPoint(BaseModel):
         max_weight: int = 1,
         modulus_bits: Literal[32, 64] = 32,
         divisor: int | None = None,
+        sum_bits: int | None = None,
     ) -> FixedPoint:
-        """The finest encoding that these sizes allow. Raises `Refused`, with the ring that would do."""
+        """The finest encoding that these sizes allow. Raises `Refused`, with the ring that would do.
+
+        `sum_bits` is how many bits a sum may have where that is fewer than the ring's: `Backend.sum_bits`.
+        """
 
         def needed(fraction_bits: int) -> int:
             return cls.bits_needed(
@@ -99,7 +108,14 @@ class FixedPoint(BaseModel):
 
         if not (value_bound > 0 and math.isfinite(value_bound)):
             raise Refused(f"value_bound is {value_bound}, expected a positive number")
-        fits = [bits for bits in range(MIN_FRACTION_BITS, 53) if needed(bits) <= modulus_bits]
+        room = min(modulus_bits, sum_bits or modulus_bits)
+        fits = [bits for bits in range(MIN_FRACTION_BITS, 53) if needed(bits) <= room]
+        if not fits and needed(MIN_FRACTION_BITS) <= modulus_bits:
+            raise Refused(
+                f"the sum of {clients} clients, weights to {max_weight}, values to {value_bound:g} needs "
+                f"{needed(MIN_FRACTION_BITS)} bits, the backend's sums hold {room}; choose a preset with wider sums, "
+                "or lower max_weight or value_bound"
+            )
         fields = {
             "clients": clients,
             "value_bound": value_bound,

@@ -30,6 +30,7 @@ class Layered:
         self.inner = inner
         self.name = "+".join([*(layer.name for layer in layers), inner.name])
         self.has_setup = inner.has_setup
+        self.sum_bits = inner.sum_bits
         self.parameters: Mapping[str, Any] = dict(inner.parameters)
         # Composed at once: a pair that cannot hold is refused before anything is started.
         self._guarantees = inner.guarantees

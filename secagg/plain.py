@@ -34,6 +34,7 @@ class Plain:
     Parameters: ClassVar[type[Settings]] = PlainParameters
     name = "plain"
     has_setup = False
+    sum_bits: int | None = None
 
     def __init__(self, parameters: PlainParameters) -> None:
         self.parameters: Mapping[str, Any] = parameters.model_dump()

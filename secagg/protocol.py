@@ -153,12 +153,16 @@ class Session(Protocol):
 
 @runtime_checkable
 class Backend(Protocol):
-    """A way to compute a sum of bounded integers. `session` also restores one from `Session.dump`."""
+    """A way to compute a sum of bounded integers. `session` also restores one from `Session.dump`.
+
+    `sum_bits` is how many bits a sum may have with its sign, None where it may fill the ring of the encoding.
+    """
 
     kind: ClassVar[Literal["sum"]]
     name: str
     parameters: Mapping[str, Any]
     has_setup: bool
+    sum_bits: int | None
 
     @property
     def guarantees(self) -> Guarantees: ...

@@ -56,6 +56,7 @@ class AdditiveSharing:
     Parameters: ClassVar[type[Settings]] = AdditiveParameters
     name = "smpc"
     has_setup = False
+    sum_bits: int | None = None
 
     def __init__(self, parameters: AdditiveParameters) -> None:
         self.parameters: Mapping[str, Any] = parameters.model_dump()

@@ -30,8 +30,13 @@ EXACT: list[tuple[str, dict[str, Any], float]] = [
     ("ckks", {}, 1e-5),
     ("ckks", {"preset": "n4096-q60"}, 1e-5),
     ("ckks", SHARED, 1e-5),
+    # The sum is exact; in 24 bits the encoding is coarser.
+    ("bfv", {}, 1e-5),
+    ("bfv", {"preset": "n8192-3x32"}, 1e-6),
+    ("bfv", SHARED, 1e-5),
 ]
 ALL = [*EXACT, ("dp", {}, 0.0), ("dp+smpc", {"noise": "server"}, 0.0), ("dp+ckks", {"noise": "server"}, 0.0)]
+ALL += [("dp+bfv", {"noise": "server"}, 0.0)]
 
 
 @pytest.mark.parametrize("params", [1, 4095, 4096, 4097, 20_011])
@@ -43,7 +48,7 @@ def test_every_aggregate_equals_float64_numpy(name: str, parameters: dict[str, A
     assert report.exact
 
 
-@pytest.mark.parametrize("name", ["plain", "smpc", "ckks"])
+@pytest.mark.parametrize("name", ["plain", "smpc", "ckks", "bfv"])
 def test_values_at_the_edge_of_the_ring_are_summed_exactly(name: str) -> None:
     """M11, S6: every client at the bound with the largest weight, all of one sign."""
     backend = build(name).backend
@@ -56,7 +61,7 @@ def test_values_at_the_edge_of_the_ring_are_summed_exactly(name: str) -> None:
         edge: NDArray[np.float32] = np.full(5000, sign * encoding.value_bound, np.float32)
         spec = driver.spec(number, layout=layout, encoding=encoding, task=task_digest(b"edge"))
         outcome = driver.round(spec, lambda _, edge=edge: (edge, encoding.max_weight))  # type: ignore[misc]
-        assert abs(int(outcome.result.totals[0])) > 2 ** (encoding.modulus_bits - 2)
+        assert abs(int(outcome.result.totals[0])) > 2 ** ((backend.sum_bits or encoding.modulus_bits) - 2)
         np.testing.assert_array_equal(outcome.result.mean(), edge)
 
 
@@ -101,7 +106,7 @@ def test_plan_states_the_bytes_that_bench_measures(name: str, parameters: dict[s
     assert SERVER in plan.sees
 
 
-@pytest.mark.parametrize("name", ["plain", "smpc", "ckks", "dp"])
+@pytest.mark.parametrize("name", ["plain", "smpc", "ckks", "bfv", "dp"])
 def test_bench_writes_the_schema(name: str, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     command = [sys.executable, "-c", "from secagg.cli import main; main()", "bench", "--backend", name]
@@ -116,7 +121,7 @@ def test_bench_writes_the_schema(name: str, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["plain", "smpc", "ckks"])
+@pytest.mark.parametrize("name", ["plain", "smpc", "ckks", "bfv"])
 def test_a_client_alone_in_its_process_does_the_same_work(name: str) -> None:
     """Nothing that one party computed is handed to another: alone, a client uploads as many bytes for like CPU."""
     size = 300_000

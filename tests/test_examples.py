@@ -13,7 +13,7 @@ SCRIPTS = sorted(path.name for path in EXAMPLES.glob("0*.py"))
 
 
 def test_there_is_a_script_for_each_level() -> None:
-    assert SCRIPTS == ["01_plain.py", "02_ckks.py", "03_smpc.py", "04_dp.py"]
+    assert SCRIPTS == ["01_plain.py", "02_ckks.py", "03_smpc.py", "04_dp.py", "05_bfv.py"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -27,7 +27,9 @@ def test_an_example_runs_and_prints_its_figures(script: str, tmp_path: Path) -> 
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(("script", "tells"), [("01_plain.py", True), ("02_ckks.py", False), ("03_smpc.py", False)])
+@pytest.mark.parametrize(
+    ("script", "tells"), [("01_plain.py", True), ("02_ckks.py", False), ("03_smpc.py", False), ("05_bfv.py", False)]
+)
 def test_an_upload_tells_the_server_of_the_update_only_where_nothing_protects_it(script: str, tells: bool) -> None:
     backend = script[3:-3]
     code = f"from report import upload_correlation; print(upload_correlation({backend!r}))"

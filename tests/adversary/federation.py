@@ -24,6 +24,8 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "smpc of two": ("smpc", {"aggregators": 2}),
     "ckks": ("ckks", {}),
     "ckks shared key": ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
+    "bfv": ("bfv", {}),
+    "bfv shared key": ("bfv", {"key_mode": "shared", "acknowledge_shared_key": True}),
     "dp": ("dp", {"noise_multiplier": 2e-9}),
 }
 TASK = task_digest(b"model", b"settings")
@@ -47,6 +49,7 @@ class Federation:
             value_bound=1.0,
             max_weight=1 if self.uniform else 20,
             divisor=clients if self.uniform else None,
+            sum_bits=self.backend.sum_bits,
         )
         self.wire: Callable[[Letter], Iterable[Letter]] = deliver
         self.driver = Driver(self.backend, self.names, intercept=self._on_the_wire)
@@ -76,8 +79,10 @@ class Federation:
         """The outcome must be the exact sum of exactly these clients."""
         names = sorted(self.names if names is None else names)
         assert list(outcome.result.contributors) == names
-        # One step of the grid per client, and the rounding of the mean to float32.
-        np.testing.assert_allclose(outcome.result.mean(), self.mean(names), rtol=1e-6, atol=2e-8 * len(names))
+        # Half a step of the grid per client, and the rounding of the mean to float32.
+        weight = self.encoding.divisor or sum(self.weights[name] for name in names)
+        step = len(names) / (2 * weight * self.encoding.scale)
+        np.testing.assert_allclose(outcome.result.mean(), self.mean(names), rtol=1e-6, atol=step + 2e-8 * len(names))
 
     def keep_sessions(self) -> Mapping[PartyId, Session]:
         """The sessions of the rounds to come, by party, for a test to talk to after the round."""

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from he.ckks_rounds import RESULT, SUM, UPLOAD, UPLOAD_PARTS
-from he.ckks_setup import HOLDER, KEY_ID, PUBLIC_KEY, SECRET_KEY
+from he.encrypted_rounds import RESULT, SUM, UPLOAD, UPLOAD_PARTS
+from he.key_setup import HOLDER, KEY_ID, PUBLIC_KEY, SECRET_KEY
 from he.keys import SecretKey, generate
 from he.parameters import COMPACT, WIDE
 from he.sums import PublicSum
@@ -256,6 +256,7 @@ def test_c8_a_shared_key_must_be_acknowledged() -> None:
 def test_c8_with_a_shared_key_one_client_and_the_server_open_another_client() -> None:
     """What the acknowledgement is about, carried out: site-4's key opens site-1's ciphertext."""
     from he.decryption import Decryptor
+    from he.seal import open_seal
     from he.sums import SeededSum
 
     federation = Federation("ckks shared key")
@@ -269,7 +270,7 @@ def test_c8_with_a_shared_key_one_client_and_the_server_open_another_client() ->
     federation.wire = server_sees
     federation.round()
     length = federation.encoding.length(257)
-    alone = SeededSum(COMPACT, length)
+    alone = SeededSum(COMPACT, length, open_seal(COMPACT))
     alone.fold(seen[0])
     colluder = SecretKey.load_for_client(secret_key_bytes(federation, "site-4"), COMPACT)
     opened = Decryptor(colluder, "symmetric").decrypt(alone.to_bytes(), length=length, clients=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import CKKS, SMPC, Guard
+from tests.guards.guard import BFV, BFV_ENGINE, CKKS, SMPC, Guard
 
 GUARDS = (
     Guard(
@@ -40,7 +40,7 @@ GUARDS = (
     Guard(
         "a round is for the keys that were set up",
         ("C3",),
-        "he/ckks_setup.py",
+        "he/key_setup.py",
         "if agreed.hex() != spec.setup:",
         "if False:",
         (f"{CKKS}::test_c3_a_party_with_other_keys_than_the_spec_names_refuses",),
@@ -48,7 +48,7 @@ GUARDS = (
     Guard(
         "the holder checks the minimum cohort itself",
         ("T9",),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         "self.require_cohort(contributors)",
         "pass",
         (f"{CKKS}::test_t9_the_holder_opens_nothing_for_fewer_signatures_than_the_minimum",),
@@ -56,7 +56,7 @@ GUARDS = (
     Guard(
         "the holder counts a client once",
         ("C5",),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         "if client is None or client in contributors:",
         "if client is None:",
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
@@ -64,7 +64,7 @@ GUARDS = (
     Guard(
         "the holder counts signatures, not claims",
         ("C5",),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         "if not self.peer(client).verify(header.signature, header.signed_bytes()):",
         "if False:",
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
@@ -72,7 +72,7 @@ GUARDS = (
     Guard(
         "the holder counts only this round's headers",
         ("T3", "C5"),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         "self.spec.digest,\n                UPLOAD,",
         "header.spec,\n                UPLOAD,",
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
@@ -80,7 +80,7 @@ GUARDS = (
     Guard(
         "a probe ends the holder's part in the round",
         ("C5", "C6"),
-        "he/ckks_rounds.py",
+        "he/encrypted_rounds.py",
         'raise Aborted(f"{error}; nothing was revealed") from None',
         "raise Rejected(sender, str(error)) from None",
         (f"{CKKS}::test_c5_a_probe_in_place_of_the_sum_reveals_nothing_and_ends_the_round",),
@@ -88,8 +88,8 @@ GUARDS = (
     Guard(
         "a shared key must be acknowledged",
         ("C8",),
-        "he/ckks.py",
-        "if self._shared and not parameters.acknowledge_shared_key:",
+        "he/encrypted_sum.py",
+        "if self.shared and not parameters.acknowledge_shared_key:",
         "if False:",
         (f"{CKKS}::test_c8_a_shared_key_must_be_acknowledged",),
     ),
@@ -140,5 +140,85 @@ GUARDS = (
         "if strangers:",
         "if False:",
         (f"{SMPC}::test_an_aggregator_refuses_a_set_with_a_client_whose_seed_it_does_not_hold",),
+    ),
+    Guard(
+        "a BFV cohort is one whose sums are never decrypted wrong",
+        ("C2",),
+        "he/bfv_parameters.py",
+        "return sum_bits <= other.digit_bits and 1 <= clients <= other.max_clients(key_mode)",
+        "return sum_bits <= other.digit_bits",
+        (f"{BFV}::test_more_clients_than_never_fail_are_refused",),
+    ),
+    Guard(
+        "a BFV sum fits its digit",
+        ("C2",),
+        "he/bfv_parameters.py",
+        "return sum_bits <= other.digit_bits and 1 <= clients <= other.max_clients(key_mode)",
+        "return 1 <= clients <= other.max_clients(key_mode)",
+        (f"{BFV}::test_an_encoding_that_needs_more_bits_is_refused_with_the_preset_that_would_do",),
+    ),
+    Guard(
+        "a BFV encryptor is for a cohort without failures",
+        ("C2",),
+        "he/bfv_encryption.py",
+        "if not 1 <= clients <= limit:",
+        "if False:",
+        (f"{BFV_ENGINE}::test_more_clients_than_the_inequality_allows_are_refused",),
+    ),
+    Guard(
+        "a value keeps to its share of the digit",
+        ("C2",),
+        "he/bfv_encryption.py",
+        "if max(int(values.max()), -int(values.min())) > largest:",
+        "if False:",
+        (f"{BFV_ENGINE}::test_a_value_beyond_its_share_of_the_digit_stays_at_the_client",),
+    ),
+    Guard(
+        "BFV parameters leave room for noise",
+        ("C2",),
+        "he/bfv_parameters.py",
+        'if min(self.max_clients("public"), self.max_clients("symmetric")) < 3:',
+        "if False:",
+        (f"{BFV_ENGINE}::test_parameters_that_do_not_hold_cannot_be_made",),
+    ),
+    Guard(
+        "padding of a BFV sum is zero",
+        ("C5",),
+        "he/bfv_decryption.py",
+        "if values[length:].any():",
+        "if False:",
+        (f"{BFV_ENGINE}::test_padding_that_is_not_zero_is_no_honest_sum",),
+    ),
+    Guard(
+        "a BFV secret key is ternary",
+        ("C1",),
+        "he/bfv_keys.py",
+        "if ternary.max() > 1:",
+        "if False:",
+        (f"{BFV_ENGINE}::test_keys_from_a_peer_are_checked",),
+    ),
+    Guard(
+        "a BFV secret key is uniform",
+        ("C1",),
+        "he/bfv_keys.py",
+        "if min(np.count_nonzero(ternary == value) for value in (-1, 0, 1)) < parameters.degree // 6:",
+        "if False:",
+        (f"{BFV_ENGINE}::test_keys_from_a_peer_are_checked",),
+    ),
+    Guard(
+        "no prime of a second polynomial is zero",
+        ("C5",),
+        "he/residues.py",
+        "if not residues[:, 1].reshape(-1, ring.degree).any(axis=-1).all():",
+        "if not residues[:, 1].any(axis=-1).all():",
+        (f"{BFV_ENGINE}::test_transparent_ciphertexts_and_repeated_seeds_are_malformed",),
+    ),
+    Guard(
+        "seeds of one message are distinct",
+        ("C8",),
+        "he/sums.py",
+        "if len({seed.tobytes() for seed in seeds}) != len(seeds):",
+        "if False:",
+        (f"{BFV_ENGINE}::test_transparent_ciphertexts_and_repeated_seeds_are_malformed",),
     ),
 )

@@ -8,6 +8,8 @@ WIRE = "tests/adversary/test_wire.py"
 COHORT = "tests/adversary/test_cohort.py"
 SMPC = "tests/adversary/test_smpc.py"
 CKKS = "tests/adversary/test_ckks.py"
+BFV = "tests/adversary/test_bfv.py"
+BFV_ENGINE = "tests/he/test_bfv.py"
 
 
 @dataclass(frozen=True)

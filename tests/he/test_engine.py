@@ -8,13 +8,14 @@ import pytest
 from numpy.typing import NDArray
 from tenseal import sealapi
 
+from he.ckks_scheme import CkksScheme
 from he.decryption import Decryptor
 from he.encryption import Encryptor, PublicEncryptor, SeededEncryptor
 from he.keys import PublicKey, SecretKey, generate
 from he.parameters import COMPACT, WIDE, KeyMode, Parameters
 from he.residues import Malformed, pack, unpack
 from he.seal import open_seal
-from he.sums import CiphertextSum, PublicSum, SeededSum
+from he.sums import CiphertextSum
 from secagg.errors import InvalidUpdate, Refused
 
 
@@ -32,7 +33,7 @@ class House:
         return PublicEncryptor(self.public) if self.mode == "public" else SeededEncryptor(self.secret)
 
     def total(self, length: int) -> CiphertextSum:
-        return (PublicSum if self.mode == "public" else SeededSum)(self.parameters, length)
+        return CkksScheme(self.parameters, self.mode).empty_sum(length)
 
     def encrypt(self, values: NDArray[np.signedinteger]) -> bytes:
         return b"".join(self.encryptor.encrypt(values))

@@ -46,7 +46,9 @@ def test_narrowest_preset_and_the_advice_to_take_it() -> None:
 def test_observed_error_is_within_the_bound_and_near_its_standard_deviation(mode: KeyMode, clients: int) -> None:
     secret, public = generate(COMPACT)
     encryptor: Encryptor = PublicEncryptor(public) if mode == "public" else SeededEncryptor(secret)
-    total: CiphertextSum = PublicSum(COMPACT, 40960) if mode == "public" else SeededSum(COMPACT, 40960)
+    total: CiphertextSum = (
+        PublicSum(COMPACT, 40960) if mode == "public" else SeededSum(COMPACT, 40960, open_seal(COMPACT))
+    )
     rng = np.random.default_rng(clients)
     truth = np.zeros(40960, np.int64)
     for _ in range(clients):

@@ -311,3 +311,18 @@ def test_to_floats_undoes_the_scale_and_nothing_else() -> None:
 def test_types_of_the_ring(bits: Any) -> None:
     encoding = FixedPoint.fit(clients=3, value_bound=1.0, modulus_bits=bits)
     assert (encoding.dtype, encoding.ring) == (np.dtype(f"int{bits}"), np.dtype(f"uint{bits}"))
+
+
+def test_a_backend_with_narrower_sums_gets_a_coarser_encoding() -> None:
+    for sum_bits in (20, 24, 32, 40):
+        encoding = FixedPoint.fit(clients=10, value_bound=1.0, max_weight=20, sum_bits=sum_bits)
+        assert encoding.sum_bits == min(sum_bits, 32)
+        assert encoding.modulus_bits == 32
+
+
+def test_sums_too_narrow_for_any_encoding_are_refused_in_one_line() -> None:
+    with pytest.raises(
+        Refused, match="needs 27 bits, the backend's sums hold 24; choose a preset with wider sums"
+    ) as e:
+        FixedPoint.fit(clients=100, value_bound=1.0, max_weight=2000, sum_bits=24)
+    assert "\n" not in str(e.value)

@@ -43,6 +43,7 @@ class Relay:
     Parameters: ClassVar[type[Settings]] = RelayParameters
     name = "relay"
     has_setup = False
+    sum_bits: int | None = None
 
     def __init__(self, parameters: RelayParameters) -> None:
         self.parameters: Mapping[str, Any] = {}

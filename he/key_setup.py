@@ -1,4 +1,4 @@
-"""Set-up of `ckks`, once a run: who makes the keys, who gets which, and the digest that all must hold alike."""
+"""Set-up of encrypted sums, once a run: who makes the keys, who gets which, and the digest that all must hold alike."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from he.keys import PublicKey, SecretKey, generate
-from he.parameters import Parameters
 from he.residues import Malformed
+from he.scheme import Scheme
 from secagg import record
 from secagg.errors import Aborted, Refused, Rejected
 from secagg.identity import SERVER, PartyId
@@ -26,21 +25,21 @@ def leader(spec: RoundSpec) -> PartyId:
     return min(spec.roster.clients)
 
 
-def key_digest(kind: str, key: bytes, parameters: Parameters) -> bytes:
+def key_digest(kind: str, key: bytes, scheme: Scheme) -> bytes:
     """32 bytes that name a key and its parameters. For a secret key it is a commitment that hides it."""
-    context = f"secagg/v1/ckks/{kind}/{parameters.name}".encode()
+    context = f"secagg/v1/{scheme.label}/{kind}/{scheme.name}".encode()
     return hashlib.sha256(context + key).digest()
 
 
-def setup_fields(spec: RoundSpec, setup: bytes) -> dict[str, Any]:
+def setup_fields(spec: RoundSpec, setup: bytes, scheme: Scheme) -> dict[str, Any]:
     """What a party kept from set-up. Raises `Refused` unless it is the set-up that `spec` names (C3)."""
     try:
         fields: dict[str, Any] = record.decode(setup)["role"]
         agreed = bytes(fields["agreed"])
     except (record.Malformed, KeyError, TypeError):
-        raise Refused("ckks: this party has not been through set-up") from None
+        raise Refused(f"{scheme.label}: this party has not been through set-up") from None
     if agreed.hex() != spec.setup:
-        raise Refused("ckks: the round is for other keys than this party set up")
+        raise Refused(f"{scheme.label}: the round is for other keys than this party set up")
     return fields
 
 
@@ -71,47 +70,47 @@ class _KeySession(RoundSession):
 class HolderSetup(_KeySession):
     """The key holder: makes the pair, keeps the secret key, gives everybody the public one."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme) -> None:
         super().__init__(spec, party)
-        self._parameters = parameters
+        self._scheme = scheme
 
     def begin(self) -> Iterable[Send]:
-        secret, public = generate(self._parameters)
+        secret, public = self._scheme.generate()
         body = public.to_bytes()
         self._key = secret.export_for_client()  # kept in this party's own state, never sent
-        self._agreed = key_digest("public", body, self._parameters)
+        self._agreed = key_digest("public", body, self._scheme)
         return [self.send(name, PUBLIC_KEY, body) for name in [SERVER, *sorted(self.clients)]]
 
 
 class PublicKeySetup(_KeySession):
     """A client or the server: takes the holder's public key."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme) -> None:
         super().__init__(spec, party)
-        self._parameters = parameters
-        self.open_step(PUBLIC_KEY, [HOLDER], limit=parameters.public_key_bytes)
+        self._scheme = scheme
+        self.open_step(PUBLIC_KEY, [HOLDER], limit=scheme.public_key_bytes)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         try:
-            PublicKey.from_bytes(body, self._parameters)
+            self._scheme.check_public(body)
         except Malformed as error:
-            raise Rejected(sender, f"not a public key of {self._parameters.name}: {error}") from None
+            raise Rejected(sender, f"not a public key of {self._scheme.name}: {error}") from None
         self._key = bytes(body)
-        self._agreed = key_digest("public", self._key, self._parameters)
+        self._agreed = key_digest("public", self._key, self._scheme)
         return ()
 
 
 class LeaderSetup(_KeySession):
     """The first client of the shared-key mode: makes the secret key and seals it to every other client."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme) -> None:
         super().__init__(spec, party)
-        self._parameters = parameters
+        self._scheme = scheme
 
     def begin(self) -> Iterable[Send]:
-        secret, _ = generate(self._parameters)
+        secret, _ = self._scheme.generate()
         self._key = secret.export_for_client()
-        self._agreed = key_digest("secret", self._key, self._parameters)
+        self._agreed = key_digest("secret", self._key, self._scheme)
         others = sorted(self.clients - {self.party.name})
         sealed = [self.send(client, SECRET_KEY, self._seal_for(client)) for client in others]
         return [self.send(SERVER, KEY_ID, self._agreed), *sealed]
@@ -125,19 +124,19 @@ class LeaderSetup(_KeySession):
 class SecretKeySetup(_KeySession):
     """Any other client of the shared-key mode: opens the sealed key."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme) -> None:
         super().__init__(spec, party)
-        self._parameters = parameters
-        self.open_step(SECRET_KEY, [leader(spec)], limit=parameters.secret_key_bytes + ENVELOPE_OVERHEAD)
+        self._scheme = scheme
+        self.open_step(SECRET_KEY, [leader(spec)], limit=scheme.secret_key_bytes + ENVELOPE_OVERHEAD)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         try:
             key = unseal(body, self.party.identity.agreement_key, context=self.spec.digest)
-            SecretKey.load_for_client(key, self._parameters)
+            self._scheme.check_secret(key)
         except (Tampered, Malformed) as error:
-            raise Rejected(sender, f"not a sealed secret key of {self._parameters.name}: {error}") from None
+            raise Rejected(sender, f"not a sealed secret key of {self._scheme.name}: {error}") from None
         self._key = key
-        self._agreed = key_digest("secret", key, self._parameters)
+        self._agreed = key_digest("secret", key, self._scheme)
         return ()
 
 

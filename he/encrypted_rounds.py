@@ -1,4 +1,4 @@
-"""A round of `ckks`: client, server and key holder. The steps are written down in `he.ckks`.
+"""A round of an encrypted sum: client, server and key holder. The steps are written down in `he.ckks`.
 
 A ciphertext has exactly one valid length for a spec, its residues are checked in numpy, and what SEAL reads is
 rebuilt locally (`he.sums`): no byte that a peer chose reaches SEAL's parser as a header.
@@ -12,13 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from he.ckks_setup import HOLDER, setup_fields
-from he.decryption import Decryptor
-from he.encryption import Encryptor, PublicEncryptor, SeededEncryptor
-from he.keys import PublicKey, SecretKey
-from he.parameters import KeyMode, Parameters
+from he.key_setup import HOLDER, setup_fields
 from he.residues import Malformed
-from he.sums import CiphertextSum, PublicSum, SeededSum
+from he.scheme import Decryptor, Scheme
 from secagg import frames
 from secagg.errors import Aborted, Rejected
 from secagg.fixedpoint import Integers
@@ -33,12 +29,12 @@ UPLOAD, SUM, RESULT = 4, 5, 6
 UPLOAD_PARTS = struct.Struct(">I")  # in front of a SUM: how many signed headers come before the ciphertexts
 
 
-class _CkksRound(RoundSession):
+class _EncryptedRound(RoundSession):
     """What the roles share: the length of vectors, and how a sum with its evidence looks on the wire."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme) -> None:
         super().__init__(spec, party)
-        self.parameters = parameters
+        self.scheme = scheme
 
     @property
     def length(self) -> int:
@@ -47,7 +43,7 @@ class _CkksRound(RoundSession):
     @property
     def sum_limit(self) -> int:
         """The longest body of a SUM."""
-        return UPLOAD_PARTS.size + len(self.clients) * HEADER_BYTES + self.parameters.sum_bytes(self.length)
+        return UPLOAD_PARTS.size + len(self.clients) * HEADER_BYTES + self.scheme.sum_bytes(self.length)
 
     def open_sum(self, sender: PartyId, body: memoryview, decryptor: Decryptor) -> SecureSum:
         """Check the evidence of a sum, then decrypt it: at most one attempt in a round (C5, C6).
@@ -56,7 +52,7 @@ class _CkksRound(RoundSession):
             Rejected: the body cannot be read, or its evidence does not hold.
             Aborted: too few clients signed, or the ciphertexts are no honest sum. There is no second attempt.
         """
-        contributors, ciphertexts = self._read_evidence(sender, body, decryptor.key_mode)
+        contributors, ciphertexts = self._read_evidence(sender, body)
         self.require_cohort(contributors)
         try:
             totals = decryptor.decrypt(ciphertexts, length=self.length, clients=len(contributors))
@@ -64,13 +60,11 @@ class _CkksRound(RoundSession):
             raise Aborted(f"{error}; nothing was revealed") from None
         return SecureSum.of(totals.astype(self.spec.encoding.dtype), contributors, self.spec.encoding)
 
-    def _read_evidence(
-        self, sender: PartyId, body: memoryview, key_mode: KeyMode
-    ) -> tuple[tuple[PartyId, ...], memoryview]:
+    def _read_evidence(self, sender: PartyId, body: memoryview) -> tuple[tuple[PartyId, ...], memoryview]:
         """The clients whose signed headers stand in front of a sum, and the sum's ciphertexts."""
         count = UPLOAD_PARTS.unpack_from(body)[0] if len(body) >= UPLOAD_PARTS.size else 0
         start = UPLOAD_PARTS.size + count * HEADER_BYTES
-        if count > len(self.clients) or len(body) != start + self.parameters.sum_bytes(self.length):
+        if count > len(self.clients) or len(body) != start + self.scheme.sum_bytes(self.length):
             raise Rejected(sender, f"a sum of {len(body)} bytes with {count} signed headers has a wrong length")
         names = {self.spec.roster.fingerprints[name]: name for name in self.clients}
         contributors = set()
@@ -86,7 +80,7 @@ class _CkksRound(RoundSession):
                 self.spec.digest,
                 UPLOAD,
                 self.spec.roster.fingerprints[SERVER],
-                self.parameters.fresh_bytes(self.length, key_mode),
+                self.scheme.fresh_bytes(self.length),
             ):
                 raise Rejected(sender, f"evidence: {client!r} signed another spec, step, recipient or length")
             if not self.peer(client).verify(header.signature, header.signed_bytes()):
@@ -95,19 +89,17 @@ class _CkksRound(RoundSession):
         return tuple(sorted(contributors)), body[start:]
 
 
-class CkksClient(_CkksRound):
+class EncryptedClient(_EncryptedRound):
     """Encrypts its integers; under a shared key it opens the sum as well."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, mode: KeyMode, setup: bytes) -> None:
-        super().__init__(spec, party, parameters)
-        key = setup_fields(spec, setup)["key"]
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
+        super().__init__(spec, party, scheme)
+        key = setup_fields(spec, setup, scheme)["key"]
+        self._encryptor = scheme.encryptor(key, clients=len(self.clients))
         self._decryptor: Decryptor | None = None
-        if mode == "public":
-            self._encryptor: Encryptor = PublicEncryptor(PublicKey.from_bytes(key, parameters))
+        if scheme.key_mode == "public":
             return
-        secret = SecretKey.load_for_client(key, parameters)
-        self._encryptor = SeededEncryptor(secret)
-        self._decryptor = Decryptor(secret, mode)
+        self._decryptor = scheme.decryptor(key)
         self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
 
     @property
@@ -123,16 +115,15 @@ class CkksClient(_CkksRound):
         return ()
 
 
-class CkksServer(_CkksRound):
+class EncryptedServer(_EncryptedRound):
     """Adds ciphertexts as they arrive, and has the sum opened by whoever holds the key."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, mode: KeyMode, setup: bytes) -> None:
-        super().__init__(spec, party, parameters)
-        setup_fields(spec, setup)
-        self._has_holder = mode == "public"
-        kind = PublicSum if mode == "public" else SeededSum
-        self._sum: CiphertextSum = kind(parameters, self.length)
-        self.open_step(UPLOAD, self.clients, limit=parameters.fresh_bytes(self.length, mode))
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
+        super().__init__(spec, party, scheme)
+        setup_fields(spec, setup, scheme)
+        self._has_holder = scheme.key_mode == "public"
+        self._sum = scheme.empty_sum(self.length)
+        self.open_step(UPLOAD, self.clients, limit=scheme.fresh_bytes(self.length))
 
     @property
     def evidence(self) -> Mapping[PartyId, bytes]:
@@ -181,13 +172,12 @@ class CkksServer(_CkksRound):
         return RingSum(self.spec.encoding, self.length)
 
 
-class CkksHolder(_CkksRound):
+class SumHolder(_EncryptedRound):
     """Opens one sum in a round, when enough clients have signed contributions to it under this spec."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, setup: bytes) -> None:
-        super().__init__(spec, party, parameters)
-        secret = SecretKey.load_for_client(setup_fields(spec, setup)["key"], parameters)
-        self._decryptor = Decryptor(secret, "public")
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
+        super().__init__(spec, party, scheme)
+        self._decryptor = scheme.decryptor(setup_fields(spec, setup, scheme)["key"])
         self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:

@@ -1,0 +1,77 @@
+"""Encrypting integer vectors with BFV: several integers in a coefficient, under a public key or a shared one.
+
+Vectors are cut into blocks of digits * N; digit j of the coefficients is the j-th N integers of the block. The last
+block is padded with zeros. Every block is one record on the wire:
+
+    public      c0 and c1, packed                 2 * N * 60 * primes / 8 bytes
+    symmetric   c0, packed, and the seed of c1    N * 60 * primes / 8 + 64 bytes
+
+Guarantee: 128-bit semantic security under ring-LWE for fresh ciphertexts; all their randomness is SEAL's, drawn
+anew from the operating system for every record, also after a fork. Ciphertexts do not hide a vector's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he.bfv_keys import BfvPublicKey, BfvSecretKey
+from he.bfv_parameters import BfvParameters
+from he.bfv_seal import open_bfv_seal
+from he.digits import open_encoder
+from he.parameters import KeyMode
+from he.residues import add_into, pack
+from secagg.errors import InvalidUpdate, Refused
+
+Integers = NDArray[np.signedinteger[Any]]
+
+
+class BfvEncryptor:
+    """Encryption under a public key, or seeded under a secret key; for sums of up to `clients` vectors."""
+
+    def __init__(self, key: BfvPublicKey | BfvSecretKey, *, clients: int) -> None:
+        """Raises `Refused` if a sum of so many could be decrypted wrong."""
+        self.parameters = key.parameters
+        self.key_mode: KeyMode = "public" if isinstance(key, BfvPublicKey) else "symmetric"
+        limit = self.parameters.max_clients(self.key_mode)
+        if not 1 <= clients <= limit:
+            raise Refused(f"{self.parameters.name}: {clients} ciphertexts in a sum, expected 1 to {limit}")
+        self._largest = ((1 << (self.parameters.digit_bits - 1)) - 1) // clients
+        self._seal = open_bfv_seal(self.parameters)
+        seal_key = self._seal.public_key(key.residues) if isinstance(key, BfvPublicKey) else key.to_seal()
+        self._encryptor = self._seal.encryptor(seal_key)
+
+    def encrypt(self, values: Integers) -> Iterator[bytes]:
+        """See `he.scheme.Encryptor.encrypt`."""
+        check_values(values, largest=self._largest)
+        return (self._record(digits) for digits in digit_blocks(values, self.parameters))
+
+    def _record(self, digits: NDArray[np.int64]) -> bytes:
+        message = open_encoder(self.parameters).residues(digits)
+        if self.key_mode == "public":
+            both = self._seal.public_zero(self._encryptor)
+            add_into(both[0], message, self.parameters)
+            return pack(both, self.parameters).tobytes()
+        first, seed = self._seal.seeded_zero(self._encryptor)
+        add_into(first, message, self.parameters)
+        return pack(first, self.parameters).tobytes() + seed.tobytes()
+
+
+def check_values(values: Integers, *, largest: int) -> None:
+    """Raise `InvalidUpdate` unless `values` is a vector of signed integers within `largest` of zero."""
+    if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.signedinteger):
+        raise InvalidUpdate(f"expected a vector of signed integers, got {values.dtype} of shape {values.shape}")
+    if max(int(values.max()), -int(values.min())) > largest:
+        raise InvalidUpdate(f"a value is over {largest} in magnitude: its digit could run over in the sum")
+
+
+def digit_blocks(values: Integers, parameters: BfvParameters) -> Iterator[NDArray[np.int64]]:
+    """The digits of every record, shape `(digits, N)`, the last one padded with zeros."""
+    for start in range(0, values.size, parameters.record_integers):
+        block = values[start : start + parameters.record_integers]
+        digits = np.zeros(parameters.record_integers, np.int64)
+        digits[: block.size] = block
+        yield digits.reshape(parameters.digits, parameters.degree)

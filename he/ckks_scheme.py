@@ -1,0 +1,66 @@
+"""CKKS as a `Scheme`: the preset and the key mode, tied to its keys, encryptors, sums and decryptors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from he.decryption import Decryptor
+from he.encryption import Encryptor, PublicEncryptor, SeededEncryptor
+from he.keys import PublicKey, SecretKey, generate
+from he.parameters import KeyMode, Parameters
+from he.seal import open_seal
+from he.sums import CiphertextSum, PublicSum, SeededSum
+
+
+@dataclass(frozen=True)
+class CkksScheme:
+    """See `he.scheme.Scheme`."""
+
+    parameters: Parameters
+    key_mode: KeyMode
+    label: ClassVar[str] = "ckks"
+
+    @property
+    def name(self) -> str:
+        return self.parameters.name
+
+    @property
+    def public_key_bytes(self) -> int:
+        return self.parameters.public_key_bytes
+
+    @property
+    def secret_key_bytes(self) -> int:
+        return self.parameters.secret_key_bytes
+
+    def generate(self) -> tuple[SecretKey, PublicKey]:
+        return generate(self.parameters)
+
+    def check_public(self, body: bytes | memoryview) -> None:
+        PublicKey.from_bytes(body, self.parameters)
+
+    def check_secret(self, body: bytes | memoryview) -> None:
+        SecretKey.load_for_client(body, self.parameters)
+
+    def encryptor(self, key: bytes, *, clients: int) -> Encryptor:
+        # A slot has room for the sum of any encoding of the 32-bit ring, however many clients share it.
+        if self.key_mode == "public":
+            return PublicEncryptor(PublicKey.from_bytes(key, self.parameters))
+        return SeededEncryptor(SecretKey.load_for_client(key, self.parameters))
+
+    def decryptor(self, key: bytes) -> Decryptor:
+        return Decryptor(SecretKey.load_for_client(key, self.parameters), self.key_mode)
+
+    def empty_sum(self, length: int) -> CiphertextSum:
+        if self.key_mode == "public":
+            return PublicSum(self.parameters, length)
+        return SeededSum(self.parameters, length, open_seal(self.parameters))
+
+    def fresh_bytes(self, length: int) -> int:
+        return self.parameters.fresh_bytes(length, self.key_mode)
+
+    def sum_bytes(self, length: int) -> int:
+        return self.parameters.sum_bytes(length)
+
+    def sum_memory(self, length: int) -> int:
+        return self.parameters.ciphertexts(length) * 2 * self.parameters.degree * 8

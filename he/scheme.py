@@ -1,0 +1,116 @@
+"""What set-up and rounds need of a cryptosystem: one `Scheme` for each parameter set and key mode.
+
+`key_setup` and `encrypted_rounds` are written against this; `ckks_scheme` and `bfv_scheme` provide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he.parameters import KeyMode
+from he.sums import CiphertextSum
+
+Integers = NDArray[np.signedinteger[Any]]
+
+
+class PublicKey(Protocol):
+    """A key that may travel."""
+
+    def to_bytes(self) -> bytes: ...
+
+
+class SecretKey(Protocol):
+    """A key with one way out, named for its one use. Deliberately no `to_bytes`: it fits no place of a public one."""
+
+    def export_for_client(self) -> bytes: ...
+
+
+class Encryptor(Protocol):
+    """Encrypts vectors under a key."""
+
+    def encrypt(self, values: Integers) -> Iterator[bytes]:
+        """Yield the records of `values`, shape `(n,)`, in order: `scheme.fresh_bytes(n)` in all.
+
+        Raises:
+            InvalidUpdate: not a vector of signed integers, or a value too large for its sum to be right.
+        """
+        ...
+
+
+class Decryptor(Protocol):
+    """Opens sums."""
+
+    def decrypt(self, body: bytes | memoryview, *, length: int, clients: int) -> NDArray[np.int64]:
+        """The integer sum, int64 of shape `(length,)`, of `clients` encrypted vectors.
+
+        Raises:
+            Refused: the sum of so many clients would not be right.
+            Malformed: not the exact length, a residue not below q, transparent, or no honest sum of `clients`.
+        """
+        ...
+
+
+class Scheme(Protocol):
+    """A cryptosystem with its parameters, in one key mode.
+
+    Attributes:
+        label: the cryptosystem, in key digests and refusals: "ckks", "bfv".
+        name: the preset.
+        key_mode: "public", with a key holder, or "symmetric", with a key that all clients share.
+        public_key_bytes, secret_key_bytes: exact lengths of the keys as bytes.
+    """
+
+    @property
+    def label(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def key_mode(self) -> KeyMode: ...
+
+    @property
+    def public_key_bytes(self) -> int: ...
+
+    @property
+    def secret_key_bytes(self) -> int: ...
+
+    def generate(self) -> tuple[SecretKey, PublicKey]:
+        """Draw a fresh pair."""
+        ...
+
+    def check_public(self, body: bytes | memoryview) -> None:
+        """Raise `Malformed` unless `body` is a public key of these parameters."""
+        ...
+
+    def check_secret(self, body: bytes | memoryview) -> None:
+        """Raise `Malformed` unless `body` is an exported secret key of these parameters."""
+        ...
+
+    def encryptor(self, key: bytes, *, clients: int) -> Encryptor:
+        """Encryption under the public key, or in symmetric mode the secret one, for sums of up to `clients`."""
+        ...
+
+    def decryptor(self, key: bytes) -> Decryptor:
+        """Decryption under an exported secret key."""
+        ...
+
+    def empty_sum(self, length: int) -> CiphertextSum:
+        """A running sum of encryptions of `length` integers; needs no key."""
+        ...
+
+    def fresh_bytes(self, length: int) -> int:
+        """Exact bytes of the encryption of `length` integers."""
+        ...
+
+    def sum_bytes(self, length: int) -> int:
+        """Exact bytes of a sum of such encryptions."""
+        ...
+
+    def sum_memory(self, length: int) -> int:
+        """Bytes that a running sum takes in memory."""
+        ...
