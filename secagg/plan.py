@@ -1,7 +1,7 @@
 """`secagg plan`: what a run will cost and show, before anybody trains: bytes, seconds, epsilon, who sees what.
 
 Bytes follow from the backend's own formulas, which a test holds equal to what `bench` measures. Seconds are
-measured here and now on two small rounds, and a straight line is laid through them, so they speak of this
+measured here and now on three small rounds, and straight lines are laid through them, so they speak of this
 machine.
 """
 
@@ -18,7 +18,7 @@ from secagg.spec import task_digest
 from secagg.vectors import Layout
 
 _CALIBRATION_PARAMS = (40_000, 240_000)
-_CALIBRATION_CLIENTS = 4
+_CALIBRATION_CLIENTS = (3, 9)
 
 
 class ClientPlan(BaseModel):
@@ -93,20 +93,29 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
 
 
 def _measured_seconds(composition: Composition, params: int, clients: int) -> tuple[float, float]:
-    """CPU seconds of one client and of the server in one round, extrapolated from two small ones."""
-    sizes = [min(params, size) for size in _CALIBRATION_PARAMS]
-    reports = [run_bench(composition, Workload(size, min(clients, _CALIBRATION_CLIENTS)), repeat=3) for size in sizes]
-    per_client = clients / reports[0].clients
+    """CPU seconds of one client and of the server in one round, extrapolated from three small ones.
 
-    def extrapolate(small: float, large: float) -> float:
-        if sizes[0] == sizes[1]:
-            return large
-        slope = max(0.0, (large - small) / (sizes[1] - sizes[0]))
-        return large + slope * (params - sizes[1])
+    Straight lines in the parameters and in the clients: some of the server's work is paid once a round.
+    """
 
-    client = [report.client.protect_cpu_s + report.client.reveal_cpu_s for report in reports]
-    server = [report.server.total_cpu_s * per_client for report in reports]
-    return extrapolate(*client), extrapolate(*server)
+    def measure(size: int, cohort: int) -> tuple[float, float]:
+        report = run_bench(composition, Workload(size, cohort), repeat=3)
+        return report.client.protect_cpu_s + report.client.reveal_cpu_s, report.server.total_cpu_s
+
+    small, large = (min(params, size) for size in _CALIBRATION_PARAMS)
+    few, more = _CALIBRATION_CLIENTS
+    client_small, server_small = measure(small, few)
+    client_large, server_large = measure(large, few)
+    _, server_more = measure(large, more)
+    each = max(0.0, (server_more - server_large) / (more - few))
+    once = max(0.0, server_large - few * each)
+
+    def at_full_size(at_small: float, at_large: float) -> float:
+        slope = max(0.0, at_large - at_small) / (large - small) if large > small else 0.0
+        return at_large + slope * (params - large)
+
+    growth = at_full_size(server_small, server_large) / server_large if server_large else 1.0
+    return at_full_size(client_small, client_large), (once + each * clients) * growth
 
 
 def _privacy(spent: Any) -> PrivacyPlan:

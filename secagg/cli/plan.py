@@ -56,6 +56,7 @@ def _print(plan: Plan) -> None:
     )
     line("each client", f"{_size(plan.client.upload_bytes)} up, {_size(plan.client.download_bytes)} down")
     line("", f"{plan.client.cpu_s:.2f} s of CPU, as measured on this machine")
+    line("", "beside the model and the server's proposal, which come down too")
     line("server", f"{plan.server.cpu_s:.2f} s of CPU, {_size(plan.server.memory_bytes)} of memory for the sum")
     if plan.privacy is not None:
         privacy = plan.privacy
