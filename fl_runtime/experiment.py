@@ -32,8 +32,8 @@ from fl_runtime.section import Section
 from fl_runtime.training import Training
 from secagg.errors import Refused, did_you_mean
 from secagg.fixedpoint import MAX_WEIGHT
+from secagg.spec import MIN_COHORT
 
-MINIMUM_COHORT = 3
 DATA_VARIABLE = "SECAGG_DATA"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
@@ -119,7 +119,7 @@ class Privacy(Section):
     value_bound: Annotated[float, Field(gt=0, le=1e12)] = 1.0
     max_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
     modulus_bits: Literal[32, 64] = 32
-    minimum_cohort: Annotated[int, Field(ge=MINIMUM_COHORT)] = MINIMUM_COHORT
+    minimum_cohort: Annotated[int, Field(ge=MIN_COHORT)] = MIN_COHORT
 
     @model_validator(mode="after")
     def _flat(self) -> Privacy:

@@ -70,7 +70,7 @@ class Layout(BaseModel):
                 raise Refused(f"tensor {name!r} has dtype {dtype}, expected a float or an integer type")
         if not moving:
             raise Refused("layout: no floating-point tensor to aggregate")
-        return cls.model_validate({"tensors": moving, "held": held})
+        return read_settings(cls, {"tensors": moving, "held": held}, where="layout")
 
     @classmethod
     def flat(cls, size: int, *, name: str = "vector") -> Layout:
