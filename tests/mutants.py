@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.guards import GUARDS, Guard
 
 ROOT = Path(__file__).parent.parent
-TREES = ("secagg", "he", "smpc", "dp", "fl_runtime", "tests")
+TREES = ("secagg", "he", "smpc", "dp", "fl_runtime", "tests", "examples")
 
 
 @dataclass(frozen=True)
