@@ -11,12 +11,13 @@ export SECAGG_DATA
 # One thread a process: two cores serve two test workers, and figures repeat.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test setup check unit mutants scale benchmarks docs clean
+.PHONY: help demo test setup check unit mutants fuzz scale benchmarks docs clean
 
 help:
 	@echo 'make demo        train on real data through every backend, print one table (about 3 minutes)'
 	@echo 'make test        linters, types, import rules, tests'
 	@echo 'make mutants     delete every guard in turn and see its test go red'
+	@echo 'make fuzz        20,000 damaged messages for every backend (about half an hour)'
 	@echo 'make scale       200 clients x 1M parameters, server memory measured'
 	@echo 'make benchmarks  pytest-benchmark suites'
 	@echo 'make docs        the documentation as HTML'
@@ -37,6 +38,9 @@ unit: $(STAMP)
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz
 
 scale: $(STAMP)
 	$(BIN)/python -m benchmarks.server_memory
