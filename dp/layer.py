@@ -11,6 +11,7 @@ whoever sees the released sums. The server adds the noise, so it is trusted with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
@@ -22,7 +23,7 @@ from pydantic import Field
 from dp.accountant import account, solve_noise_multiplier
 from dp.clipping import clip_to_grid, grid_bound
 from dp.noise import SIGMA_MAX, SIGMA_MIN, discrete_gaussian
-from secagg.errors import Refused
+from secagg.errors import InvalidUpdate, Refused
 from secagg.fixedpoint import FixedPoint, Integers
 from secagg.guarantees import Guarantees
 from secagg.protocol import Rng, SecureSum
@@ -85,6 +86,10 @@ class ClientLevel:
         return clip_to_grid(vector, self._clip_l2, scale=encoding.scale).vector
 
     def onto(self, integers: Integers, encoding: FixedPoint, rng: Rng) -> Integers:
+        # Whoever encodes by itself has skipped `before`: the noise is calibrated to this norm.
+        norm = math.sqrt(float(np.einsum("i,i->", integers, integers, dtype=np.float64)))
+        if norm > self._clip_l2 * encoding.scale * (1 + 2.0**-30):
+            raise InvalidUpdate(f"the encoded update has norm {norm:g}, dp allows {self._clip_l2 * encoding.scale:g}")
         return integers
 
     def after(self, total: SecureSum, rng: Rng) -> SecureSum:

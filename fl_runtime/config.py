@@ -48,7 +48,8 @@ def _read(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise Refused(f"{path}: not UTF-8 at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
-        raise Refused(f"{path}: not valid TOML: {error}") from None
+        last = len(path.read_bytes().splitlines())
+        raise Refused(f"{path}: not valid TOML: {str(error).replace('end of document', f'end, line {last}')}") from None
 
 
 def _override(settings: dict[str, Any], text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from fl_runtime.metrics import Evaluation
 from fl_runtime.toml import to_toml
 from fl_runtime.update import Tensors
 from secagg.driver import Outcome
+from secagg.errors import Refused
 from secagg.registry import Composition
 from secagg.rundir import RunDirectory
 from secagg.transcript import round_body
@@ -87,19 +88,47 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is not None:
-            self._aborted.append(str(error) or type(error).__name__)
-            self._transcript.append("aborted", {"why": self._aborted[-1]})
-        np.savez(self._path / "model.npz", **self._weights)  # type: ignore[arg-type]
-        sheet = self._sheet()
-        (self._path / "datasheet.json").write_text(json.dumps(sheet, indent=2) + "\n", encoding="utf-8")
-        (self._path / "datasheet.md").write_text(to_markdown(sheet), encoding="utf-8")
-        if find_spec("matplotlib") is not None:
-            from fl_runtime.curve import draw_curve
+        try:
+            if error is not None:
+                interrupted = isinstance(error, KeyboardInterrupt)
+                self._aborted.append("interrupted" if interrupted else str(error) or type(error).__name__)
+                self._transcript.append("aborted", {"why": self._aborted[-1]})
+            missing = self._write_files()
+            if missing:
+                self._transcript.append("incomplete", {"missing": missing})
+            self._directory.seal()
+        except Refused:
+            # The first error is the one to tell; a directory that cannot be sealed says so when it is verified.
+            if error is None:
+                raise
+        else:
+            if missing and error is None:
+                raise Refused(f"{self._path}: could not be written whole: {'; '.join(missing)}")
 
-            title = f"{self._experiment.experiment.name}: {self._composition.name}"
-            draw_curve({"all test rows": self._evaluations}, self._path / "curve.svg", title=title)
-        self._directory.seal()
+    def _write_files(self) -> list[str]:
+        """Model, data sheet and picture; what could not be written is removed and named."""
+        sheet = self._sheet()
+        files: dict[str, Callable[[Path], object]] = {
+            "model.npz": lambda path: np.savez(path, **self._weights),  # type: ignore[arg-type]
+            "datasheet.json": lambda path: path.write_text(json.dumps(sheet, indent=2) + "\n", encoding="utf-8"),
+            "datasheet.md": lambda path: path.write_text(to_markdown(sheet), encoding="utf-8"),
+        }
+        if find_spec("matplotlib") is not None:
+            files["curve.svg"] = self._draw
+        missing = []
+        for name, write in files.items():
+            try:
+                write(self._path / name)
+            except OSError as problem:
+                (self._path / name).unlink(missing_ok=True)
+                missing.append(f"{name}: {problem.strerror}")
+        return missing
+
+    def _draw(self, path: Path) -> None:
+        from fl_runtime.curve import draw_curve
+
+        title = f"{self._experiment.experiment.name}: {self._composition.name}"
+        draw_curve({"all test rows": self._evaluations}, path, title=title)
 
     def round(self, outcome: Outcome, weights: Tensors) -> None:
         self._weights = weights
@@ -128,8 +157,12 @@ class Journal:
     def scored(self, number: int, evaluation: Evaluation) -> None:
         self._evaluations.append(evaluation)
         line = {"round": number, **evaluation.to_json(), **self._line}
-        with open(self._path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        path = self._path / "metrics.jsonl"
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise Refused(f"{path}: cannot write: {error.strerror}") from None
 
     def _sheet(self) -> dict[str, Any]:
         made = len(self._rounds)

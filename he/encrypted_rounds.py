@@ -7,7 +7,7 @@ rebuilt locally (`he.sums`): no byte that a peer chose reaches SEAL's parser as 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -144,14 +144,15 @@ class EncryptedServer(_EncryptedRound):
             if self.result is None:
                 raise Aborted(f"{HOLDER!r} is silent, and only it can open the sum; nothing was revealed")
             return ()
-        signed = self.headers(UPLOAD)
-        self.require_cohort(signed)
-        body = b"".join([UPLOAD_PARTS.pack(len(signed)), *signed.values(), self._sum.to_bytes()])
-        if self._has_holder:
-            self.open_step(RESULT, [HOLDER], limit=self._result().wire_bytes)
-        if self._has_holder:
-            return [self.send(HOLDER, SUM, body)]
-        return (self.send(client, SUM, body) for client in sorted(signed))
+        self.require_cohort(self.headers(UPLOAD))
+        if not self._has_holder:
+            return self._sums()
+        self.open_step(RESULT, [HOLDER], limit=self._result().wire_bytes)
+        return [self.send(HOLDER, SUM, self._signed_sum())]
+
+    def remake(self) -> Iterable[Send]:
+        """Under a shared key the sum goes to every client: too much to keep, and made anew after a restart."""
+        return () if self._has_holder or UPLOAD not in self._closed else self._sums()
 
     def store(self) -> dict[str, Any]:
         return {"count": self._sum.count, "sum": self._sum.to_bytes() if self._sum.count else b""}
@@ -159,6 +160,15 @@ class EncryptedServer(_EncryptedRound):
     def load(self, fields: dict[str, Any]) -> None:
         if fields["count"]:
             self._sum.restore(fields["sum"], count=fields["count"])
+
+    def _sums(self) -> Iterator[Send]:
+        body = self._signed_sum()
+        return (self.send(client, SUM, body) for client in sorted(self.headers(UPLOAD)))
+
+    def _signed_sum(self) -> bytes:
+        """The contributors' signed headers, and the sum of their ciphertexts."""
+        signed = self.headers(UPLOAD)
+        return b"".join([UPLOAD_PARTS.pack(len(signed)), *signed.values(), self._sum.to_bytes()])
 
     def _take_result(self, sender: PartyId, body: memoryview) -> None:
         opened = self._result()

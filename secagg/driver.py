@@ -300,6 +300,8 @@ class _Exchange:
                 return True
             vector, weight = contribution
             self._call(name, lambda session: session.contribute(vector, weight))
+            if name in self.sessions:
+                self.sessions[name].flushed()  # delivered: only one upload is in memory at a time
         except InvalidUpdate as error:
             raise InvalidUpdate(f"client {name!r}: {error}") from None
         return True

@@ -188,9 +188,12 @@ class FixedPoint(BaseModel):
             raise InvalidUpdate(
                 f"encoding is {integers.dtype}{list(integers.shape)}, expected {self.dtype}[{self.length(size)}]"
             )
-        largest = (2 ** (self.modulus_bits - 1) - 1) // self.clients
-        if max(int(integers.max()), -int(integers.min())) > largest:
-            raise InvalidUpdate(f"an encoded value is over {largest}, which {self.clients} clients could overflow")
+        largest = round(Fraction(self.value_bound) * self.max_weight * 2**self.fraction_bits)
+        values = integers[:size]
+        if max(int(values.max()), -int(values.min())) > largest:
+            raise InvalidUpdate(f"an encoded value is over {largest}, the largest that the encoding is proven for")
+        if self.weighted and not 0 <= integers[-1] <= self.max_weight:
+            raise InvalidUpdate(f"the encoded weight is {integers[-1]}, expected 0 to {self.max_weight}")
 
     def check_weight(self, weight: float) -> int:
         """Return the weight as an int, or raise `InvalidUpdate` with what was expected."""

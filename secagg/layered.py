@@ -58,12 +58,14 @@ class Layered:
             return self.inner.session(spec, party, state=state)
         try:
             stored: dict[str, Any] = record.decode(state) if state else {"inner": b"", "released": None}
+            if set(stored) != {"inner", "released"}:
+                raise record.Malformed("not the state of a layered session")
         except record.Malformed as error:
             raise Refused(f"stored session: {error}") from None
         session = LayeredSession(
             self.layers, self.inner.session(spec, party, setup=setup, state=stored["inner"]), party
         )
-        session.restore(stored["released"])
+        session.take_released(stored["released"])
         return session
 
 
@@ -119,11 +121,15 @@ class LayeredSession:
             integers = layer.onto(integers, self.spec.encoding, self._rng)
         return self._inner.contribute_integers(integers)
 
+    def flushed(self) -> None:
+        self._inner.flushed()
+
     def dump(self) -> bytes:
         released = None if self.result is None else self.result.to_fields()
         return record.encode({"inner": self._inner.dump(), "released": released})
 
-    def restore(self, released: list[Any] | None) -> None:
+    def take_released(self, released: list[Any] | None) -> None:
+        """The sum as it was released before a restart, if it was."""
         if released is not None:
             self.result = SecureSum.from_fields(released, self.spec.encoding)
 

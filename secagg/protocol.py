@@ -147,8 +147,15 @@ class Session(Protocol):
     def close(self, absent: Collection[PartyId]) -> Iterable[Send]:
         """The present step is over; `absent` are all those whom this party still waits for."""
 
+    def flushed(self) -> None:
+        """Everything that this session has sent so far has left: it need not be kept for a restart any more."""
+
     def dump(self) -> bytes:
-        """The whole state, to be stored *before* the sends of the last call leave."""
+        """The whole state, to be stored *before* the sends of the last call leave.
+
+        After a restart, `start` sends again whatever was not `flushed`. A state is restored once: two sessions from
+        one state could protect two vectors with one mask.
+        """
 
 
 @runtime_checkable

@@ -25,19 +25,21 @@ TRANSCRIPT = "transcript.jsonl"
 class RunDirectory:
     """A fresh run directory. An existing one is refused, so that no run overwrites another.
 
-    The server's key is pinned outside it first: where that fails, nothing was made.
+    The server's key is pinned outside it first: where that fails, nothing is left.
     """
 
     def __init__(self, path: Path, run: str, directory: Directory, server: Identity) -> None:
-        if path.exists():
-            raise Refused(f"{path}: exists already; name another --output, nothing was changed")
-        pin(run, server.public.fingerprint, path)
         try:
             path.mkdir(parents=True)
         except FileExistsError:
             raise Refused(f"{path}: exists already; name another --output, nothing was changed") from None
         except OSError as error:
             raise Refused(f"{path}: cannot create the run directory: {error.strerror}") from None
+        try:
+            pin(run, server.public.fingerprint, path)
+        except Refused:
+            path.rmdir()
+            raise
         self.path = path
         self._run = run
         self._identities = directory.to_bytes()

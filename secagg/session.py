@@ -45,7 +45,7 @@ class RoundSession:
         self.result: SecureSum | None = None
         self._left = ""
         self._started = self._contributed = self._restored = False
-        self._pending: list[Send] = []
+        self._outbox: list[Send] = []
         self._open: dict[int, OpenStep] = {}
         self._closed: set[int] = set()
         self._headers: dict[tuple[PartyId, int, int], bytes] = {}
@@ -77,9 +77,12 @@ class RoundSession:
     def complete(self, step: int) -> Iterable[Send]:
         """Everybody expected in `step` has answered, or has been declared absent.
 
-        A list is kept until the next step, and sent again after a restart; a generator, for frames too large to
-        keep, is not.
+        A list is kept for a restart. A generator, for frames too large to keep, is not: `remake` makes them anew.
         """
+        return ()
+
+    def remake(self) -> Iterable[Send]:
+        """After a restart: the frames that were too large to keep, if they may not have left."""
         return ()
 
     def store(self) -> dict[str, Any]:
@@ -111,10 +114,9 @@ class RoundSession:
         with self._final():
             first = [] if self._started else list(self.begin())
             self._started = True
-            # After a restart also what was about to leave when the state was stored; receivers know it by its bytes.
-            resent = self._pending if self._restored else []
-            self._pending = [*self._pending, *first]
-            return (*resent, *first)
+            # After a restart also what may not have left when the state was stored; receivers know it by its bytes.
+            again = [*self._outbox, *self.remake()] if self._restored else []
+            return (*again, *self._keep(first))
 
     def contribute(self, vector: NDArray[np.float32], weight: int = 1) -> Iterable[Send]:
         self.spec.layout.check(vector)
@@ -127,9 +129,12 @@ class RoundSession:
             if not self.ready:
                 raise Refused("this client has already contributed, or the protocol has not come to that point")
             self.spec.encoding.check_integers(integers, self.spec.layout.size)
-            sends = tuple(self.protect(integers))
+            sends = self._keep(list(self.protect(integers)))
             self._contributed = True
             return sends
+
+    def flushed(self) -> None:
+        self._outbox.clear()
 
     def receive(self, sender: PartyId, frame: bytes | memoryview) -> Iterable[Send]:
         with self._final():
@@ -152,8 +157,7 @@ class RoundSession:
         if self.party.name == SERVER:
             return self._then(answers, self._advance())
         # Anybody but the server is asked: what was answered once is answered again from here.
-        self._replies[key] = [*answers, *self._advance()]
-        self._pending = self._replies[key]
+        self._replies[key] = [*self._keep(list(answers)), *self._advance()]
         return tuple(self._replies[key])
 
     def close(self, absent: Collection[PartyId]) -> Iterable[Send]:
@@ -177,7 +181,7 @@ class RoundSession:
                 "left": self._left,
                 "started": self._started,
                 "contributed": self._contributed,
-                "pending": [[send.to, send.frame] for send in self._pending],
+                "outbox": [[send.to, send.frame] for send in self._outbox],
                 "open": [[step, sorted(o.expected), o.limit, o.awaited] for step, o in sorted(self._open.items())],
                 "closed": sorted(self._closed),
                 "accepted": [[*key, header] for key, header in sorted(self._headers.items())],
@@ -192,14 +196,16 @@ class RoundSession:
     def restore(self, state: bytes) -> None:
         """Take up where `dump` left off, in this or another process. Raises `Refused` for another's state."""
         try:
-            fields = record.decode(state)
-        except record.Malformed as error:
-            raise Refused(f"stored session: {error}") from None
+            self._restore(record.decode(state))
+        except (record.Malformed, KeyError, TypeError, ValueError) as error:
+            raise Refused(f"stored session: not the state of such a session: {error}") from None
+
+    def _restore(self, fields: dict[str, Any]) -> None:
         if fields["spec"] != self.spec.digest or fields["party"] != self.party.name:
             raise Refused("stored session: it belongs to another round or another party")
         self._left = fields["left"]
         self._started, self._contributed = fields["started"], fields["contributed"]
-        self._pending = [Send(to, frame) for to, frame in fields["pending"]]
+        self._outbox = [Send(to, frame) for to, frame in fields["outbox"]]
         self._restored = True
         self._open = {step: OpenStep(set(names), *more) for step, names, *more in fields["open"]}
         self._closed = set(fields["closed"])
@@ -337,9 +343,13 @@ class RoundSession:
                 del self._open[step]
                 self._closed.add(step)
                 following = self.complete(step)
-                self._pending = following if isinstance(following, list) else []
-                sends.append(following)
+                sends.append(self._keep(following) if isinstance(following, list) else following)
         return self._then(*sends)
+
+    def _keep(self, sends: list[Send]) -> tuple[Send, ...]:
+        """Remember frames until `flushed` says that they have left."""
+        self._outbox += sends
+        return tuple(sends)
 
     @staticmethod
     def _then(*parts: Iterable[Send]) -> Iterator[Send]:

@@ -15,6 +15,7 @@ comparing fingerprints.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
@@ -47,7 +48,7 @@ class Transcript:
         self._index = 0
         self._previous = GENESIS
         try:
-            self._file = open(path, "xb")  # noqa: SIM115 - closed in `close`
+            self._file = open(path, "xb", buffering=0)  # noqa: SIM115 - closed in `close`
         except FileExistsError:
             raise Refused(f"{path}: a transcript exists here and is not overwritten") from None
         except OSError as error:
@@ -67,9 +68,17 @@ class Transcript:
         except (TypeError, ValueError) as error:
             raise Refused(f"transcript: entry {self._index} cannot be written as JSON (NaN?): {error}") from None
         entry["signature"] = self._identity.sign(digest).hex()
-        self._file.write(canonical_json(entry) + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        line = canonical_json(entry) + b"\n"
+        start = self._file.tell()
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            # Half an entry would look like a forged one: the chain ends behind the last whole one.
+            self._file.truncate(start)
+            self._file.seek(start)
+            raise Refused(f"{self._path}: cannot write: {error.strerror}") from None
         self._index += 1
         self._previous = digest.hex()
 

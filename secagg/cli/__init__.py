@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib.metadata import EntryPoint, entry_points
 
@@ -62,6 +63,8 @@ def main() -> None:
     """Run the command line. A user's mistake is one line and exit code 2; failed evidence exits with 1."""
     from secagg.errors import SecaggError
 
+    # How schedulers stop a job: like Ctrl-C, so that what was begun is closed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         code = cli.main(prog_name="secagg", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from secagg.driver import Driver
-from secagg.errors import Refused
+from secagg.errors import InvalidUpdate, Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.registry import build
 from secagg.spec import RoundSpec, task_digest
@@ -102,3 +102,14 @@ def test_noise_is_drawn_once_and_released_again_the_same() -> None:
     restored = make(spec, driver.party("server"), state=kept["server"].dump()).result
     assert restored is not None
     np.testing.assert_array_equal(restored.totals, released.totals)
+
+
+def test_an_encoding_that_skipped_the_clipping_is_not_sent() -> None:
+    """The door for encoded integers is no way around the norm that the noise is calibrated to."""
+    composition = build("dp", {"clip_l2": 0.1})
+    driver = Driver(composition.backend, NAMES)
+    spec = driver.spec(1, layout=LAYOUT, encoding=PUBLIC, task=task_digest(b"dp"))
+    session = composition.backend.session(spec, driver.party("site-0"))
+    unclipped = PUBLIC.encode(np.full(1000, 0.01, np.float32)).integers
+    with pytest.raises(InvalidUpdate, match="the encoded update has norm"):
+        session.contribute_integers(unclipped)

@@ -311,7 +311,7 @@ GUARDS = (
         "an encoding that could overflow the sum is not sent",
         ("M11",),
         "secagg/fixedpoint.py",
-        "if max(int(integers.max()), -int(integers.min())) > largest:",
+        "if max(int(values.max()), -int(values.min())) > largest:",
         "if False:",
         ("tests/secagg/test_protocol.py::test_who_has_left_or_contributed_does_not_contribute_again",),
     ),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from secagg import record, registry
 from secagg.driver import Driver, Letter
-from secagg.errors import Aborted, InvalidUpdate, Refused
+from secagg.errors import InvalidUpdate, Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER, PartyId
 from secagg.protocol import Backend, Party, SecureSum, Send, Session
@@ -219,33 +219,83 @@ def test_a_stored_session_of_another_round_is_refused() -> None:
         backend.session(first, driver.party("site-0"), state=state[:-1])
 
 
-def test_a_restarted_party_sends_again_what_was_about_to_leave() -> None:
-    """The server stored its state and died before its requests left: after the restart they leave, byte for byte."""
-    backend = registry.build("smpc").backend
-    stored: list[bytes] = []
-    lost: dict[str, bytes] = {}
-    sessions: dict[str, Session] = {}
-    make = backend.session
+class Crashing:
+    """Any backend; one session dies after its n-th call, its messages unsent, and is restored from its stored state."""
 
-    def keep(spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
-        sessions[party.name] = make(spec, party, setup=setup, state=state)
-        return sessions[party.name]
+    def __init__(self, inner: Backend, victim: PartyId, call: int) -> None:
+        self._inner = inner
+        self._victim = victim
+        self._call = call
+        self.crashed = False
 
-    def die(letter: Letter) -> Iterable[Letter]:
-        if letter.kind == "frame" and letter.sender == SERVER and letter.to in NAMES:
-            if not stored:
-                stored.append(sessions[SERVER].dump())
-            lost[letter.to] = bytes(letter.frame)
-            return ()
-        return (letter,)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
-    backend.session = keep  # type: ignore[method-assign]
-    driver = Driver(backend, NAMES, intercept=die)
-    spec = driver.spec(1, layout=LAYOUT, encoding=ENCODING, task=TASK)
-    with pytest.raises(Aborted, match="0 clients contributed"):
-        driver.round(spec, lambda name: (VECTORS[name], 1))
-    again = make(spec, driver.party(SERVER), state=stored[0]).start()
-    assert {send.to: bytes(send.frame) for send in again} == lost
+    def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
+        session = self._inner.session(spec, party, setup=setup, state=state)
+        if party.name != self._victim or spec.phase == "setup":
+            return session
+        return CrashingSession(
+            self, session, lambda stored: self._inner.session(spec, party, setup=setup, state=stored)
+        )  # type: ignore[return-value]
+
+    def dies_now(self) -> bool:
+        self._call -= 1
+        self.crashed = self.crashed or self._call == 0
+        return self._call == 0
+
+
+class CrashingSession:
+    """Stands for one party's process, and for the one that is started in its place."""
+
+    def __init__(self, crashing: Crashing, session: Session, restore: Any) -> None:
+        self._crashing = crashing
+        self._session = session
+        self._restore = restore
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._session, name)
+        if name not in ("start", "receive", "contribute", "close"):
+            return attribute
+
+        def call(*arguments: Any) -> Iterable[Send]:
+            sends = attribute(*arguments)
+            if not self._crashing.dies_now():
+                return sends
+            # Its state is stored, and nothing of this call left: the process that takes over starts from the state.
+            self._session = self._restore(self._session.dump())
+            return self._session.start()
+
+        return call
+
+
+@pytest.mark.parametrize("victim", [SERVER, "helper", "site-0"])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("plain", {}),
+        ("smpc", {}),
+        ("smpc", {"aggregators": 2}),
+        ("ckks", {}),
+        ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
+        ("halving+smpc", {}),
+    ],
+)
+def test_a_party_that_dies_before_its_messages_leave_loses_nothing(
+    name: str, parameters: dict[str, Any], victim: str
+) -> None:
+    """At every call of every role, with one client absent: the round ends with the sum of the other four."""
+    inner = registry.build(name, parameters).backend
+    party = next(iter(inner.helpers()), SERVER) if victim == "helper" else victim
+    left = [who for who in NAMES if who != "site-3"]
+    for call in range(1, 30):
+        crashing = Crashing(inner, party, call)
+        result = run(crashing, gone=["site-3"])  # type: ignore[arg-type]
+        assert list(result.contributors) == left
+        np.testing.assert_allclose(result.mean(), mean(left), atol=1e-5)
+        if not crashing.crashed:
+            break
+    assert call > 1
 
 
 def test_starting_twice_draws_no_second_key() -> None:
@@ -265,10 +315,14 @@ def test_who_has_left_or_contributed_does_not_contribute_again() -> None:
     spec = driver.spec(1, layout=LAYOUT, encoding=ENCODING, task=TASK)
     session = backend.session(spec, driver.party("site-0"))
     too_large = np.full(SIZE + 1, 2**31 - 1, np.int32)
-    with pytest.raises(InvalidUpdate, match="could overflow"):
+    with pytest.raises(InvalidUpdate, match="the largest that the encoding is proven for"):
         session.contribute_integers(too_large)
     with pytest.raises(InvalidUpdate, match="encoding is int32"):
         session.contribute_integers(too_large[:-1])
+    bad_weight = np.zeros(SIZE + 1, np.int32)
+    bad_weight[-1] = -1
+    with pytest.raises(InvalidUpdate, match="the encoded weight is -1, expected 0 to 10"):
+        session.contribute_integers(bad_weight)
     assert session.ready  # nothing was lost
     assert len(list(session.contribute(VECTORS["site-0"], 1))) == 1
     assert not session.ready
@@ -302,3 +356,14 @@ class Untrained:
 
     def compose(self, inner: Any) -> Any:
         return inner
+
+
+@pytest.mark.parametrize(("stored", "restored"), [("plain", "dp"), ("dp", "plain")])
+def test_the_state_of_another_kind_of_session_is_refused(stored: str, restored: str) -> None:
+    made, other = registry.build(stored).backend, registry.build(restored).backend
+    encoding = FixedPoint.fit(clients=5, value_bound=1.0, divisor=5)
+    driver = Driver(made, NAMES)
+    spec = driver.spec(1, layout=LAYOUT, encoding=encoding, task=TASK)
+    state = made.session(spec, driver.party("site-0")).dump()
+    with pytest.raises(Refused, match="stored session"):
+        other.session(spec, driver.party("site-0"), state=state)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+import resource
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -318,3 +320,22 @@ def test_an_entry_of_another_chain_by_the_same_server_does_not_fit_in(tmp_path: 
     assert len(verify_transcript(b"".join(first), directory)) == 3
     with pytest.raises(VerificationFailed, match="entry 1 does not follow entry 0: the chain is broken"):
         verify_transcript(first[0] + second[1] + first[2], directory)
+
+
+def test_an_entry_that_does_not_fit_on_the_disk_leaves_a_chain_without_it(tmp_path: Path) -> None:
+    """A full disk, and room again before the run closes: the record must not look forged."""
+    identity, path = Identity.generate(), tmp_path / "transcript.jsonl"
+    transcript = Transcript(path, SERVER, identity)
+    transcript.append("open", {"format": FORMAT})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 50, before[1]))
+        with pytest.raises(Refused, match=r"transcript.jsonl: cannot write"):
+            transcript.append("note", {"text": "x" * 1000})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    transcript.append("note", {"text": "short"})
+    transcript.close({})
+    assert len(verify_transcript(path.read_bytes(), Directory({SERVER: identity.public}))) == 3
