@@ -28,6 +28,8 @@ from secagg.registry import build
 OURS = {
     "ckks, shared key": ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
     "ckks, key holder": ("ckks", {}),
+    "bfv, shared key": ("bfv", {"key_mode": "shared", "acknowledge_shared_key": True}),
+    "bfv, key holder": ("bfv", {}),
 }
 
 
