@@ -21,7 +21,7 @@ from pydantic import Field
 
 from dp.accountant import account, solve_noise_multiplier
 from dp.clipping import clip_to_grid, grid_bound
-from dp.noise import discrete_gaussian
+from secagg.gaussian import discrete_gaussian
 from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint, Integers
 from secagg.guarantees import Guarantees

@@ -30,32 +30,22 @@ Slots = NDArray[np.complex128]
 
 _HEADER_BYTES = 16
 _ARRAY_BYTES = 24
-_CIPHERTEXT_MEMBERS = 73
-_PLAINTEXT_MEMBERS = 48
+CIPHERTEXT_MEMBERS = 73
+PLAINTEXT_MEMBERS = 48
 _GENERATOR_BYTES = 16 + 1 + SEED_BYTES
 
 
-class Seal:
-    """A SEAL context for one set of parameters, and the passage between its objects and arrays of residues."""
+class SealObjects:
+    """A SEAL context, its keys, and the passage between its objects and arrays of residues."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, scheme: Any, *, name: str, degree: int) -> None:
         """Raises `Refused` if SEAL turns the parameters down, or its memory files are not to be had here."""
-        self.parameters = parameters
+        self._degree = degree
         self._inflate = _zstd_decompress()
-        scheme = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.CKKS)
-        scheme.set_poly_modulus_degree(parameters.degree)
-        scheme.set_coeff_modulus([sealapi.Modulus(parameters.modulus)])
         self.context = sealapi.SEALContext(scheme, True, sealapi.SEC_LEVEL_TYPE.TC128)
         if not self.context.parameters_set():
-            raise Refused(f"{parameters.name}: SEAL says {self.context.parameters_error_name()}")
-        self.encoder = sealapi.CKKSEncoder(self.context)
+            raise Refused(f"{name}: SEAL says {self.context.parameters_error_name()}")
         self.evaluator = sealapi.Evaluator(self.context)
-
-    def encode(self, slots: Any, scale: float) -> Any:
-        """A plaintext of a list or array of up to N/2 complex slots."""
-        plaintext = sealapi.Plaintext()
-        self.encoder.encode(slots, scale, plaintext)
-        return plaintext
 
     def empty_ciphertext(self) -> Any:
         """A ciphertext for SEAL to write into."""
@@ -72,6 +62,53 @@ class Seal:
         """An encryptor under a public or a secret key."""
         return sealapi.Encryptor(self.context, key)
 
+    def _read(self, item: Any, members: int, *, polynomials: int, tail: int = 0) -> tuple[Bytes, Residues, Bytes]:
+        """What SEAL writes for `item`, inflated: members, residues of shape `(polynomials, N)`, what follows."""
+        # A file for every object: one kept open would be shared with the children of a fork.
+        descriptor = os.memfd_create("seal")
+        try:
+            item.save(f"/proc/self/fd/{descriptor}")
+            compressed = os.pread(descriptor, os.fstat(descriptor).st_size, _HEADER_BYTES)
+        finally:
+            os.close(descriptor)
+        start = members + _ARRAY_BYTES
+        end = start + 8 * polynomials * self._degree
+        # The residues follow members of an odd size, and are aligned all the same.
+        out = np.empty(end + tail + 7, np.uint8)[-start % 8 :][: end + tail]
+        if self._inflate(out.ctypes.data, out.size, compressed, len(compressed)) != out.size:
+            raise Refused("this build of SEAL does not write the layout of SEAL 4.x")
+        return out[:members], out[start:end].view("<u8").reshape(polynomials, -1), out[end:]
+
+    def _load(self, item: Any, members: bytes, residues: Residues, tail: bytes = b"") -> None:
+        words = np.ascontiguousarray(residues, "<u8")
+        array = _header(_ARRAY_BYTES + words.nbytes) + struct.pack("<Q", words.size)
+        size = _HEADER_BYTES + len(members) + len(array) + words.nbytes + len(tail)
+        descriptor = os.memfd_create("seal")
+        try:
+            if os.writev(descriptor, [_header(size), members, array, words.data, tail]) != size:
+                raise Refused(f"no memory for an object of {size} bytes")
+            item.load(self.context, f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+
+class Seal(SealObjects):
+    """A CKKS context of one prime, its encoder, and its objects as residues."""
+
+    def __init__(self, parameters: Parameters) -> None:
+        """Raises `Refused` if SEAL turns the parameters down, or its memory files are not to be had here."""
+        self.parameters = parameters
+        scheme = sealapi.EncryptionParameters(sealapi.SCHEME_TYPE.CKKS)
+        scheme.set_poly_modulus_degree(parameters.degree)
+        scheme.set_coeff_modulus([sealapi.Modulus(parameters.modulus)])
+        super().__init__(scheme, name=parameters.name, degree=parameters.degree)
+        self.encoder = sealapi.CKKSEncoder(self.context)
+
+    def encode(self, slots: Any, scale: float) -> Any:
+        """A plaintext of a list or array of up to N/2 complex slots."""
+        plaintext = sealapi.Plaintext()
+        self.encoder.encode(slots, scale, plaintext)
+        return plaintext
+
     def decrypt(self, ciphertext: Any, secret: Any) -> Slots:
         """The N/2 complex slots of a ciphertext."""
         plaintext = sealapi.Plaintext()
@@ -80,16 +117,16 @@ class Seal:
 
     def ciphertext_residues(self, ciphertext: Any) -> Residues:
         """The residues, shape `(2, N)`, of a full ciphertext or a public key."""
-        return self._read(ciphertext, _CIPHERTEXT_MEMBERS, polynomials=2)[1]
+        return self._read(ciphertext, CIPHERTEXT_MEMBERS, polynomials=2)[1]
 
     def secret_residues(self, secret: Any) -> Residues:
         """The residues, shape `(N,)`, of a secret key."""
-        _, residues, _ = self._read(secret, _PLAINTEXT_MEMBERS, polynomials=1)
+        _, residues, _ = self._read(secret, PLAINTEXT_MEMBERS, polynomials=1)
         return residues.reshape(-1)
 
     def seeded_parts(self, ciphertext: Any) -> tuple[Residues, Bytes]:
         """The first polynomial, shape `(N,)`, and the 64-byte seed of the second, of a seeded ciphertext."""
-        _, residues, record = self._read(ciphertext, _CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
+        _, residues, record = self._read(ciphertext, CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
         return residues[0], record[-SEED_BYTES:]
 
     def ciphertext(self, residues: Residues, *, scale: float) -> Any:
@@ -134,48 +171,19 @@ class Seal:
     @cached_property
     def _full_members(self) -> bytes:
         _, public = self.draw_keys()
-        return self._read(public, _CIPHERTEXT_MEMBERS, polynomials=2)[0].tobytes()
+        return self._read(public, CIPHERTEXT_MEMBERS, polynomials=2)[0].tobytes()
 
     @cached_property
     def _plain_members(self) -> bytes:
         secret, _ = self.draw_keys()
-        return self._read(secret, _PLAINTEXT_MEMBERS, polynomials=1)[0].tobytes()
+        return self._read(secret, PLAINTEXT_MEMBERS, polynomials=1)[0].tobytes()
 
     @cached_property
     def _generator_record(self) -> bytes:
         secret, _ = self.draw_keys()
         item = self.encryptor(secret).encrypt_zero_symmetric()
-        _, _, record = self._read(item, _CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
+        _, _, record = self._read(item, CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
         return record[:-SEED_BYTES].tobytes()
-
-    def _read(self, item: Any, members: int, *, polynomials: int, tail: int = 0) -> tuple[Bytes, Residues, Bytes]:
-        """What SEAL writes for `item`, inflated: members, residues of shape `(polynomials, N)`, what follows."""
-        # A file for every object: one kept open would be shared with the children of a fork.
-        descriptor = os.memfd_create("seal")
-        try:
-            item.save(f"/proc/self/fd/{descriptor}")
-            compressed = os.pread(descriptor, os.fstat(descriptor).st_size, _HEADER_BYTES)
-        finally:
-            os.close(descriptor)
-        start = members + _ARRAY_BYTES
-        end = start + 8 * polynomials * self.parameters.degree
-        # The residues follow members of an odd size, and are aligned all the same.
-        out = np.empty(end + tail + 7, np.uint8)[-start % 8 :][: end + tail]
-        if self._inflate(out.ctypes.data, out.size, compressed, len(compressed)) != out.size:
-            raise Refused("this build of SEAL does not write the layout of SEAL 4.x")
-        return out[:members], out[start:end].view("<u8").reshape(polynomials, -1), out[end:]
-
-    def _load(self, item: Any, members: bytes, residues: Residues, tail: bytes = b"") -> None:
-        words = np.ascontiguousarray(residues, "<u8")
-        array = _header(_ARRAY_BYTES + words.nbytes) + struct.pack("<Q", words.size)
-        size = _HEADER_BYTES + len(members) + len(array) + words.nbytes + len(tail)
-        descriptor = os.memfd_create("seal")
-        try:
-            if os.writev(descriptor, [_header(size), members, array, words.data, tail]) != size:
-                raise Refused(f"no memory for an object of {size} bytes")
-            item.load(self.context, f"/proc/self/fd/{descriptor}")
-        finally:
-            os.close(descriptor)
 
 
 @lru_cache(maxsize=8)

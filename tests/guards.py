@@ -400,17 +400,17 @@ GUARDS = (
     Guard(
         "a generator that gives too little is no generator",
         ("D3",),
-        "dp/noise.py",
+        "secagg/gaussian.py",
         "if len(given) != KEY_BYTES:",
         "if False:",
-        ("tests/dp/test_noise.py",),
+        ("tests/secagg/test_gaussian.py",),
     ),
     Guard(
         "a generator that repeats itself is stuck",
         ("D2",),
-        "dp/noise.py",
+        "secagg/gaussian.py",
         "if key == other:",
         "if False:",
-        ("tests/dp/test_noise.py",),
+        ("tests/secagg/test_gaussian.py",),
     ),
 )
