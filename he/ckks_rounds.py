@@ -14,11 +14,14 @@ import numpy as np
 
 from he.ckks_setup import HOLDER, setup_fields
 from he.decryption import Decryptor
-from he.encryption import Encryptor, PublicEncryptor, SeededEncryptor
-from he.keys import PublicKey, SecretKey
+from he.encryption import Encryptor, SeededEncryptor
+from he.flooding import Flooding, QueryBudget
+from he.holder import CoefficientSum, RingDecryptor, RingEncryptor, RingPublicKey, RingSecretKey
+from he.keys import SecretKey
 from he.parameters import KeyMode, Parameters
 from he.residues import Malformed
-from he.sums import CiphertextSum, PublicSum, SeededSum
+from he.rings import RingParameters
+from he.sums import CiphertextSum, SeededSum
 from secagg import frames
 from secagg.errors import Aborted, Refused, Rejected
 from secagg.fixedpoint import Integers
@@ -36,7 +39,7 @@ UPLOAD_PARTS = struct.Struct(">I")  # in front of a SUM: how many signed headers
 class _CkksRound(RoundSession):
     """What the roles share: the length of vectors, and how a sum with its evidence looks on the wire."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters | RingParameters) -> None:
         super().__init__(spec, party)
         self.parameters = parameters
 
@@ -49,7 +52,7 @@ class _CkksRound(RoundSession):
         """The longest body of a SUM."""
         return UPLOAD_PARTS.size + len(self.clients) * HEADER_BYTES + self.parameters.sum_bytes(self.length)
 
-    def open_sum(self, sender: PartyId, body: memoryview, decryptor: Decryptor) -> SecureSum:
+    def open_sum(self, sender: PartyId, body: memoryview, decryptor: Decryptor | RingDecryptor) -> SecureSum:
         """Check the evidence of a sum, then decrypt it: at most one attempt in a round (C5, C6).
 
         Raises:
@@ -58,11 +61,15 @@ class _CkksRound(RoundSession):
         """
         contributors, ciphertexts = self._read_evidence(sender, body, decryptor.key_mode)
         self.require_cohort(contributors, where=self.party.name)
+        self.spend()
         try:
             totals = decryptor.decrypt(ciphertexts, length=self.length, clients=len(contributors))
         except Malformed as error:
             raise Aborted(f"{self.party.name}: {error}; nothing was revealed") from None
         return SecureSum.of(totals.astype(self.spec.encoding.dtype), contributors, self.spec.encoding)
+
+    def spend(self) -> None:
+        """Count an opening before it happens; a client that opens sums for itself need not."""
 
     def _read_evidence(
         self, sender: PartyId, body: memoryview, key_mode: KeyMode
@@ -98,17 +105,17 @@ class _CkksRound(RoundSession):
 class CkksClient(_CkksRound):
     """Encrypts its integers; under a shared key it opens the sum as well."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, mode: KeyMode, setup: bytes) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters | RingParameters, setup: bytes) -> None:
         super().__init__(spec, party, parameters)
         self._sent = False
         key = setup_fields(spec, setup)["key"]
         self._decryptor: Decryptor | None = None
-        if mode == "public":
-            self._encryptor: Encryptor = PublicEncryptor(PublicKey.from_bytes(key, parameters))
+        if isinstance(parameters, RingParameters):
+            self._encryptor: Encryptor | RingEncryptor = RingEncryptor(RingPublicKey.from_bytes(key, parameters))
             return
         secret = SecretKey.load_for_client(key, parameters)
         self._encryptor = SeededEncryptor(secret)
-        self._decryptor = Decryptor(secret, mode)
+        self._decryptor = Decryptor(secret, "symmetric")
         self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
 
     @property
@@ -136,12 +143,15 @@ class CkksClient(_CkksRound):
 class CkksServer(_CkksRound):
     """Adds ciphertexts as they arrive, and has the sum opened by whoever holds the key."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, mode: KeyMode, setup: bytes) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters | RingParameters, setup: bytes) -> None:
         super().__init__(spec, party, parameters)
         setup_fields(spec, setup)
-        self._has_holder = mode == "public"
-        kind = PublicSum if mode == "public" else SeededSum
-        self._sum: CiphertextSum = kind(parameters, self.length)
+        self._sum: CiphertextSum
+        if isinstance(parameters, RingParameters):
+            self._has_holder, self._sum = True, CoefficientSum(parameters, self.length)
+        else:
+            self._has_holder, self._sum = False, SeededSum(parameters, self.length)
+        mode: KeyMode = "public" if self._has_holder else "symmetric"
         self.open_step(UPLOAD, self.clients, limit=parameters.fresh_bytes(self.length, mode))
 
     @property
@@ -190,12 +200,27 @@ class CkksServer(_CkksRound):
 
 
 class CkksHolder(_CkksRound):
-    """Opens one sum in a round, when enough clients have signed contributions to it under this spec."""
+    """Opens one sum in a round, flooded, when enough clients have signed contributions to it under this spec.
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters, setup: bytes) -> None:
+    Raises:
+        Refused: the round is over the query budget (C6).
+    """
+
+    def __init__(
+        self,
+        spec: RoundSpec,
+        party: Party,
+        parameters: RingParameters,
+        setup: bytes,
+        *,
+        noise: Flooding,
+        budget: QueryBudget,
+    ) -> None:
         super().__init__(spec, party, parameters)
-        secret = SecretKey.load_for_client(setup_fields(spec, setup)["key"], parameters)
-        self._decryptor = Decryptor(secret, "public")
+        budget.check(spec.round)
+        self._budget = budget
+        secret = RingSecretKey.load_for_holder(setup_fields(spec, setup)["key"], parameters)
+        self._decryptor = RingDecryptor(secret, noise, rng=party.rng)
         self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
@@ -204,3 +229,9 @@ class CkksHolder(_CkksRound):
         if self.spec.encoding.weighted:
             totals = np.append(totals, np.array([opened.weight], totals.dtype))
         return [self.send(SERVER, RESULT, RingSum(self.spec.encoding, self.length).to_wire(totals))]
+
+    def spend(self) -> None:
+        try:
+            self._budget.spend(self.spec.setup, self.spec.round)
+        except Refused as error:
+            raise Aborted(f"{self.party.name}: {error}; nothing was revealed") from None

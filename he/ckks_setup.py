@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from he.keys import PublicKey, SecretKey, generate
+from he.holder import RingPublicKey, generate_pair
+from he.keys import SecretKey, generate
 from he.parameters import Parameters
 from he.residues import Malformed
+from he.rings import RingParameters
 from secagg import record
 from secagg.errors import Aborted, Refused, Rejected
 from secagg.identity import SERVER, PartyId
@@ -26,7 +28,7 @@ def leader(spec: RoundSpec) -> PartyId:
     return min(spec.roster.clients)
 
 
-def key_digest(kind: str, key: bytes, parameters: Parameters) -> bytes:
+def key_digest(kind: str, key: bytes, parameters: Parameters | RingParameters) -> bytes:
     """32 bytes that name a key and its parameters. For a secret key it is a commitment that hides it."""
     context = f"secagg/v1/ckks/{kind}/{parameters.name}".encode()
     return hashlib.sha256(context + key).digest()
@@ -71,14 +73,14 @@ class _KeySession(RoundSession):
 class HolderSetup(_KeySession):
     """The key holder: makes the pair, keeps the secret key, gives everybody the public one."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, parameters: RingParameters) -> None:
         super().__init__(spec, party)
         self._parameters = parameters
 
     def start(self) -> Iterable[Send]:
-        secret, public = generate(self._parameters)
+        secret, public = generate_pair(self._parameters)
         body = public.to_bytes()
-        self._key = secret.export_for_client()  # kept in this party's own state, never sent
+        self._key = secret.export_for_holder()  # kept in this party's own state, never sent
         self._agreed = key_digest("public", body, self._parameters)
         return [self.send(name, PUBLIC_KEY, body) for name in [SERVER, *sorted(self.clients)]]
 
@@ -86,14 +88,14 @@ class HolderSetup(_KeySession):
 class PublicKeySetup(_KeySession):
     """A client or the server: takes the holder's public key."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: Parameters) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, parameters: RingParameters) -> None:
         super().__init__(spec, party)
         self._parameters = parameters
         self.open_step(PUBLIC_KEY, [HOLDER], limit=parameters.public_key_bytes)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         try:
-            PublicKey.from_bytes(body, self._parameters)
+            RingPublicKey.from_bytes(body, self._parameters)
         except Malformed as error:
             raise Rejected(sender, f"not a public key of {self._parameters.name}: {error}") from None
         self._key = bytes(body)

@@ -66,7 +66,14 @@ class Flooding:
     queries: int
 
     @property
+    def sigma_float(self) -> float:
+        """`sigma` as a float that is not below it."""
+        nearest = float(self.sigma)
+        return nearest if nearest >= self.sigma else math.nextafter(nearest, math.inf)
+
+    @property
     def reach(self) -> int:
+        """See the class."""
         return self.bound + math.ceil(TAIL * self.sigma)
 
 
@@ -119,7 +126,7 @@ def _flooding(parameters: RingParameters, clients: int, length: int, rounds: int
 
 def _fits(parameters: RingParameters, noise: Flooding) -> bool:
     # One part p is lost when the residues modulo p are dropped (`rings.split`).
-    return noise.sigma <= SIGMA_MAX and 2 * (noise.reach + parameters.primes[0]) < parameters.delta
+    return noise.sigma_float <= SIGMA_MAX and 2 * (noise.reach + parameters.primes[0]) < parameters.delta
 
 
 class QueryBudget:
@@ -132,7 +139,7 @@ class QueryBudget:
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
-        self._opened: dict[tuple[bytes, int], bytes] = {}
+        self._opened: set[tuple[str, int]] = set()
 
     def check(self, number: int) -> None:
         """Raise `Refused` for a round outside the budget."""
@@ -142,13 +149,13 @@ class QueryBudget:
                 "set up new keys, or raise query_budget"
             )
 
-    def spend(self, key: bytes, number: int, digest: bytes) -> None:
-        """Count round `number` of `key` as spent on the spec and sum of `digest`.
+    def spend(self, key: str, number: int) -> None:
+        """Count round `number` of `key` as spent, whatever comes of it; `key` is the digest of the set-up.
 
         Raises:
-            Refused: outside the budget, or the round was spent before, whatever on.
+            Refused: outside the budget, or the round was spent before, on whatever sum.
         """
         self.check(number)
         if (key, number) in self._opened:
             raise Refused(f"ckks: a sum of round {number} was opened under this key before")
-        self._opened[key, number] = digest
+        self._opened.add((key, number))

@@ -46,7 +46,7 @@ class RingPublicKey:
         """Read a key from a peer.
 
         Raises:
-            Malformed: not the exact length, a residue not below its prime, or a zero polynomial that would hide nothing.
+            Malformed: not the exact length, a residue not below its prime, or a zero polynomial that hides nothing.
         """
         return cls(parameters, _key_residues(body, parameters, polynomials=2))
 
@@ -121,7 +121,7 @@ class RingEncryptor:
             yield pack(both, self.parameters)
 
 
-class RingSum:
+class CoefficientSum:
     """A `CiphertextSum` of public-key encryptions, in numpy alone. Memory: one sum, 32 bytes an integer."""
 
     def __init__(self, parameters: RingParameters, length: int) -> None:
@@ -141,7 +141,9 @@ class RingSum:
         if self._total is None:
             self._total = np.zeros((count, 2, 2, parameters.degree), np.uint64)
         for start in range(0, count, _BLOCK):
-            add_into(self._total[start : start + _BLOCK], ciphertexts(rows[start : start + _BLOCK], parameters), parameters)
+            add_into(
+                self._total[start : start + _BLOCK], ciphertexts(rows[start : start + _BLOCK], parameters), parameters
+            )
         self.count += 1
 
     def to_bytes(self) -> bytes:
@@ -153,9 +155,7 @@ class RingSum:
     def restore(self, body: bytes, *, count: int) -> None:
         """See `CiphertextSum.restore`."""
         parameters = self._parameters
-        rows = records(
-            body, count=parameters.ciphertexts(self._length), record_bytes=2 * parameters.polynomial_bytes
-        )
+        rows = records(body, count=parameters.ciphertexts(self._length), record_bytes=2 * parameters.polynomial_bytes)
         self._total = ciphertexts(rows, parameters)
         self.count = count
 
@@ -203,7 +203,7 @@ class RingDecryptor:
         phases = self._key.times(np.stack((second[0], second[-1])))[: len(both)].copy()
         add_into(phases, both[:, 0], self.parameters)
         for phase in phases:
-            noise = discrete_gaussian(float(self._noise.sigma), self.parameters.degree, rng=self._rng)
+            noise = discrete_gaussian(self._noise.sigma_float, self.parameters.degree, rng=self._rng)
             add_integers(phase, noise, self.parameters)
         return phases
 

@@ -21,6 +21,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ from he.residues import Bytes, Malformed, Residues
 from secagg.errors import Refused, did_you_mean
 
 Signed = NDArray[np.int64]
-_HIGH = {40: np.dtype(np.uint8), 48: np.dtype("<u2")}
+_HIGH: Mapping[int, np.dtype[Any]] = {40: np.dtype(np.uint8), 48: np.dtype("<u2")}
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def add_into(total: Residues, term: Residues, parameters: RingParameters) -> Non
 
 
 def add_integers(residues: Residues, integers: Signed, parameters: RingParameters) -> None:
-    """Add signed integers, shape `(N,)` int64, to a polynomial of shape `(2, N)`, coefficient by coefficient, exactly."""
+    """Add signed integers, shape `(N,)` int64, to a polynomial of shape `(2, N)`, coefficient by coefficient."""
     for words, prime in zip(residues, parameters.primes, strict=True):
         words += (integers % prime).astype(np.uint64)
         np.minimum(words, words - np.uint64(prime), out=words)
@@ -208,7 +209,9 @@ def _times(values: Signed, factor: int, prime: int) -> Signed:
     return out
 
 
-def _planes(polynomial: Bytes, parameters: RingParameters) -> list[tuple[NDArray[np.uint32], NDArray[np.unsignedinteger]]]:
+def _planes(
+    polynomial: Bytes, parameters: RingParameters
+) -> list[tuple[NDArray[np.uint32], NDArray[np.unsignedinteger]]]:
     """Views of the low and the high parts of a packed polynomial, for each prime."""
     planes, at, degree = [], 0, parameters.degree
     for prime in parameters.primes:

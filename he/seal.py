@@ -91,6 +91,7 @@ class SealObjects:
         finally:
             os.close(descriptor)
 
+
 class Seal(SealObjects):
     """A CKKS context of one prime, its encoder, and its objects as residues."""
 

@@ -16,7 +16,7 @@ from scipy import stats
 
 from secagg import gaussian as noise
 from secagg.errors import Refused
-from tests.dp.exact import counting_rng, discrete_gaussian_by_cks, exp_digits, pmf
+from tests.secagg.exact import counting_rng, discrete_gaussian_by_cks, exp_digits, pmf
 
 
 def goodness_of_fit(draws: NDArray[np.int64], sigma: float) -> float:
