@@ -109,7 +109,7 @@ class Ckks:
                 result_at="clients",
                 limitations=(
                     "one curious client at the server's side ends all secrecy",
-                    "clients open sums without flooding: what a client publishes beyond the rounded sum tells of the key",
+                    "clients open sums without flooding: to publish one, or more of it than is rounded, needs flooding",
                     "crafted ciphertexts",
                 ),
             )

@@ -113,7 +113,11 @@ def flooding(parameters: RingParameters, *, clients: int, length: int, rounds: i
     raise Refused(
         f"{parameters.name} has no room for the noise that hides the sums of {clients} clients, {length} values, "
         f"in {rounds} rounds at {bits} bits: "
-        + (f"preset {wider[0]} would do" if wider else "lower query_budget, which counts rounds")
+        + (
+            f"preset {wider[0]} would do"
+            if wider
+            else f"query_budget = {_most_rounds(parameters, found, rounds)} would do"
+        )
     )
 
 
@@ -122,6 +126,12 @@ def _flooding(parameters: RingParameters, clients: int, length: int, rounds: int
     queries = parameters.ciphertexts(length) * rounds
     sigma = flooding_sigma(bound, degree=parameters.degree, queries=queries, bits=bits)
     return Flooding(sigma, bound, bits, queries)
+
+
+def _most_rounds(parameters: RingParameters, wanted: Flooding, rounds: int) -> int:
+    """The largest query budget that fits where `rounds` does not: sigma grows with its square root."""
+    room = min((parameters.delta // 2 - parameters.primes[0] - wanted.bound) / TAIL, SIGMA_MAX)
+    return math.floor(rounds * (room / wanted.sigma_float) ** 2 * (1 - 1e-9))
 
 
 def _fits(parameters: RingParameters, noise: Flooding) -> bool:

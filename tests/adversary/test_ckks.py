@@ -296,9 +296,10 @@ def test_more_clients_than_the_noise_leaves_room_for_are_refused_with_the_preset
     driver = Driver(backend, [f"site-{number}" for number in range(200)])
     encoding = federation.encoding.model_copy(update={"clients": 200, "fraction_bits": 8})
     fields = {"encoding": encoding, "task": "0" * 64, "phase": "setup"}
-    assert driver.spec(0, layout=Layout.flat(4000), **fields)
-    with pytest.raises(Refused, match="no room for the noise .* n8192-q96 would do"):
-        driver.spec(0, layout=Layout.flat(10_000_000), **fields)
+    few = Driver(backend, federation.names)
+    assert few.spec(0, layout=Layout.flat(1_000_000), **fields | {"encoding": federation.encoding})
+    with pytest.raises(Refused, match=r"no room for the noise .* n8192-q96 would do"):
+        driver.spec(0, layout=Layout.flat(1_000_000), **fields)
 
 
 def test_c6_a_preset_without_room_for_flooding_is_refused_with_a_holder() -> None:
