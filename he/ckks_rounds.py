@@ -233,5 +233,5 @@ class CkksHolder(_CkksRound):
     def spend(self) -> None:
         try:
             self._budget.spend(self.spec.setup, self.spec.round)
-        except Refused as error:
-            raise Aborted(f"{self.party.name}: {error}; nothing was revealed") from None
+        except Refused as spent:
+            raise Aborted(f"{self.party.name}: {spent}; nothing was revealed") from None

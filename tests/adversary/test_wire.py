@@ -248,7 +248,7 @@ def test_another_model_is_another_round(name: str) -> None:
     honest = federation.spec()
     other = federation.spec(task=task_digest(b"another model", b"settings"))
     assert honest.digest != other.digest
-    outcome = federation.round(spec=honest)
+    federation.check(federation.round(2))
     federation.wire = lambda letter: (
         [replace(letter, frame=federation.forge(VICTIM, SERVER, other, step_of(letter), bytes(16)))]
         if is_vector(letter) and letter.sender == VICTIM
