@@ -8,9 +8,12 @@ from typing import ClassVar
 from he.decryption import Decryptor
 from he.encryption import Encryptor, PublicEncryptor, SeededEncryptor
 from he.keys import PublicKey, SecretKey, generate
+from he.noise import require_exact
 from he.parameters import KeyMode, Parameters
 from he.seal import open_seal
 from he.sums import CiphertextSum, PublicSum, SeededSum
+from secagg.protocol import Rng
+from secagg.spec import RoundSpec
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,10 @@ class CkksScheme:
     def secret_key_bytes(self) -> int:
         return self.parameters.secret_key_bytes
 
+    def check(self, spec: RoundSpec) -> None:
+        """Raise `Refused`, with the preset that would do, unless the rounded sum of the roster is exact."""
+        require_exact(self.parameters, self.key_mode, clients=len(spec.roster.clients))
+
     def generate(self) -> tuple[SecretKey, PublicKey]:
         return generate(self.parameters)
 
@@ -48,7 +55,7 @@ class CkksScheme:
             return PublicEncryptor(PublicKey.from_bytes(key, self.parameters))
         return SeededEncryptor(SecretKey.load_for_client(key, self.parameters))
 
-    def decryptor(self, key: bytes) -> Decryptor:
+    def decryptor(self, key: bytes, spec: RoundSpec, *, rng: Rng) -> Decryptor:
         return Decryptor(SecretKey.load_for_client(key, self.parameters), self.key_mode)
 
     def empty_sum(self, length: int) -> CiphertextSum:

@@ -1,6 +1,6 @@
 """What set-up and rounds need of a cryptosystem: one `Scheme` for each parameter set and key mode.
 
-`key_setup` and `encrypted_rounds` are written against this; `ckks_scheme` and `bfv_scheme` provide it.
+`key_setup` and `encrypted_rounds` are written against this; `ckks_scheme`, `ring_scheme` and `bfv_scheme` provide it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from he.parameters import KeyMode
 from he.sums import CiphertextSum
+from secagg.protocol import Rng
+from secagg.spec import RoundSpec
 
 Integers = NDArray[np.signedinteger[Any]]
 
@@ -48,7 +50,7 @@ class Decryptor(Protocol):
         """The integer sum, int64 of shape `(length,)`, of `clients` encrypted vectors.
 
         Raises:
-            Refused: the sum of so many clients would not be right.
+            Refused: the sum of so many clients would not be right, or the key has opened what it may.
             Malformed: not the exact length, a residue not below q, transparent, or no honest sum of `clients`.
         """
         ...
@@ -95,8 +97,12 @@ class Scheme(Protocol):
         """Encryption under the public key, or in symmetric mode the secret one, for sums of up to `clients`."""
         ...
 
-    def decryptor(self, key: bytes) -> Decryptor:
-        """Decryption under an exported secret key."""
+    def decryptor(self, key: bytes, spec: RoundSpec, *, rng: Rng) -> Decryptor:
+        """Decryption under an exported secret key, of the sum of one round; `rng` is for noise.
+
+        Raises:
+            Refused: the key opens nothing in this round.
+        """
         ...
 
     def empty_sum(self, length: int) -> CiphertextSum:

@@ -22,13 +22,11 @@ from tenseal import sealapi
 
 from he.parameters import SEED_BYTES, Parameters
 from he.residues import Bytes, Residues
-from he.seal_files import load, read, zstd_decompress
+from he.seal_files import CIPHERTEXT_MEMBERS, PLAINTEXT_MEMBERS, load, read, zstd_decompress
 from secagg.errors import Refused
 
 Slots = NDArray[np.complex128]
 
-_CIPHERTEXT_MEMBERS = 73
-_PLAINTEXT_MEMBERS = 48
 _GENERATOR_BYTES = 16 + 1 + SEED_BYTES
 
 
@@ -77,16 +75,16 @@ class Seal:
 
     def ciphertext_residues(self, ciphertext: Any) -> Residues:
         """The residues, shape `(2, N)`, of a full ciphertext or a public key."""
-        return self._read(ciphertext, _CIPHERTEXT_MEMBERS, polynomials=2)[1]
+        return self._read(ciphertext, CIPHERTEXT_MEMBERS, polynomials=2)[1]
 
     def secret_residues(self, secret: Any) -> Residues:
         """The residues, shape `(N,)`, of a secret key."""
-        _, residues, _ = self._read(secret, _PLAINTEXT_MEMBERS, polynomials=1)
+        _, residues, _ = self._read(secret, PLAINTEXT_MEMBERS, polynomials=1)
         return residues.reshape(-1)
 
     def seeded_parts(self, ciphertext: Any) -> tuple[Residues, Bytes]:
         """The first polynomial, shape `(N,)`, and the 64-byte seed of the second, of a seeded ciphertext."""
-        _, residues, record = self._read(ciphertext, _CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
+        _, residues, record = self._read(ciphertext, CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
         return residues[0], record[-SEED_BYTES:]
 
     def ciphertext(self, residues: Residues, *, scale: float | None = None) -> Any:
@@ -131,18 +129,18 @@ class Seal:
     @cached_property
     def _full_members(self) -> bytes:
         _, public = self.draw_keys()
-        return self._read(public, _CIPHERTEXT_MEMBERS, polynomials=2)[0].tobytes()
+        return self._read(public, CIPHERTEXT_MEMBERS, polynomials=2)[0].tobytes()
 
     @cached_property
     def _plain_members(self) -> bytes:
         secret, _ = self.draw_keys()
-        return self._read(secret, _PLAINTEXT_MEMBERS, polynomials=1)[0].tobytes()
+        return self._read(secret, PLAINTEXT_MEMBERS, polynomials=1)[0].tobytes()
 
     @cached_property
     def _generator_record(self) -> bytes:
         secret, _ = self.draw_keys()
         item = self.encryptor(secret).encrypt_zero_symmetric()
-        _, _, record = self._read(item, _CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
+        _, _, record = self._read(item, CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
         return record[:-SEED_BYTES].tobytes()
 
     def _read(self, item: Any, members: int, *, polynomials: int, tail: int = 0) -> tuple[Bytes, Residues, Bytes]:
