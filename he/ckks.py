@@ -61,7 +61,7 @@ class Ckks(EncryptedSum):
         self._bits, self._rounds = parameters.flooding_bits, parameters.query_budget
         self._scheme: CkksScheme | RingScheme
         if parameters.key_mode == "shared":
-            self._scheme = CkksScheme(preset(parameters.preset or COMPACT.name), "symmetric")
+            self._scheme = CkksScheme(preset(parameters.preset or COMPACT.name))
         else:
             wanted = flooded_preset(parameters.preset or ROOMY.name)
             self._scheme = RingScheme(wanted, self._bits, QueryBudget(self._rounds))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from he.encryption import Integers, check_values
 from he.flooding import Flooding
-from he.parameters import SUM_BITS, KeyMode
+from he.parameters import SUM_BITS
 from he.residues import Malformed, Residues, records
 from he.ring_seal import open_ring
 from he.rings import RingParameters, add_integers, add_into, add_message, ciphertexts, pack, split
@@ -101,8 +101,6 @@ def generate_pair(parameters: RingParameters) -> tuple[RingSecretKey, RingPublic
 class RingEncryptor:
     """Encryption under a holder's public key, N integers a record, of which the last is padded with zeros."""
 
-    key_mode: KeyMode = "public"
-
     def __init__(self, key: RingPublicKey) -> None:
         self.parameters = key.parameters
         self._seal = open_ring(key.parameters)
@@ -165,8 +163,6 @@ class CoefficientSum:
 
 class RingDecryptor:
     """Opens sums, each coefficient flooded before anything is rounded, compared or decided about it."""
-
-    key_mode: KeyMode = "public"
 
     def __init__(self, key: RingSecretKey, noise: Flooding, *, rng: Rng = secrets.token_bytes) -> None:
         self.parameters = key.parameters

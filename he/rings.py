@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from he.parameters import KeyMode, check_security
+from he.parameters import check_security
 from he.residues import Bytes, Malformed, Residues
 from secagg.errors import Refused, did_you_mean
 
@@ -101,8 +101,8 @@ class RingParameters:
             raise Refused(f"a vector of {length} integers, expected one at least")
         return -(-length // self.degree)
 
-    def fresh_bytes(self, length: int, key_mode: KeyMode = "public") -> int:
-        """Exact bytes of the encryption of `length` integers; `key_mode` is always public here."""
+    def fresh_bytes(self, length: int) -> int:
+        """Exact bytes of the encryption of `length` integers."""
         return self.sum_bytes(length)
 
     def sum_bytes(self, length: int) -> int:

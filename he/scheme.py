@@ -63,7 +63,7 @@ class Scheme(Protocol):
         label: the cryptosystem, in key digests and refusals: "ckks", "bfv".
         name: the preset.
         key_mode: "public", with a key holder, or "symmetric", with a key that all clients share.
-        public_key_bytes, secret_key_bytes: exact lengths of the keys as bytes.
+        secret_key_bytes: exact length of an exported secret key.
     """
 
     @property
@@ -76,17 +76,10 @@ class Scheme(Protocol):
     def key_mode(self) -> KeyMode: ...
 
     @property
-    def public_key_bytes(self) -> int: ...
-
-    @property
     def secret_key_bytes(self) -> int: ...
 
-    def generate(self) -> tuple[SecretKey, PublicKey]:
-        """Draw a fresh pair."""
-        ...
-
-    def check_public(self, body: bytes | memoryview) -> None:
-        """Raise `Malformed` unless `body` is a public key of these parameters."""
+    def generate(self) -> tuple[SecretKey, PublicKey | None]:
+        """Draw a fresh secret key, and the public key to it where the scheme has any."""
         ...
 
     def check_secret(self, body: bytes | memoryview) -> None:
@@ -119,4 +112,23 @@ class Scheme(Protocol):
 
     def sum_memory(self, length: int) -> int:
         """Bytes that a running sum takes in memory."""
+        ...
+
+
+class PublicScheme(Scheme, Protocol):
+    """A scheme with public keys: what a key holder needs.
+
+    Attributes:
+        public_key_bytes: exact length of a public key as bytes.
+    """
+
+    @property
+    def public_key_bytes(self) -> int: ...
+
+    def generate(self) -> tuple[SecretKey, PublicKey]:
+        """Draw a fresh pair."""
+        ...
+
+    def check_public(self, body: bytes | memoryview) -> None:
+        """Raise `Malformed` unless `body` is a public key of these parameters."""
         ...

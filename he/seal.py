@@ -52,19 +52,12 @@ class Seal:
         self.encoder.encode(slots, scale, plaintext)
         return plaintext
 
-    def empty_ciphertext(self) -> Any:
-        """A ciphertext for SEAL to write into."""
-        return sealapi.Ciphertext()
-
-    def draw_keys(self) -> tuple[Any, Any]:
-        """A fresh secret key and a public key to it."""
-        generator = sealapi.KeyGenerator(self.context)
-        public = sealapi.PublicKey()
-        generator.create_public_key(public)
-        return generator.secret_key(), public
+    def draw_secret(self) -> Any:
+        """A fresh secret key."""
+        return sealapi.KeyGenerator(self.context).secret_key()
 
     def encryptor(self, key: Any) -> Any:
-        """An encryptor under a public or a secret key."""
+        """An encryptor under a secret key."""
         return sealapi.Encryptor(self.context, key)
 
     def decrypt(self, ciphertext: Any, secret: Any) -> Slots:
@@ -74,7 +67,7 @@ class Seal:
         return self.slots_of(plaintext)
 
     def ciphertext_residues(self, ciphertext: Any) -> Residues:
-        """The residues, shape `(2, N)`, of a full ciphertext or a public key."""
+        """The residues, shape `(2, N)`, of a full ciphertext."""
         return self._read(ciphertext, CIPHERTEXT_MEMBERS, polynomials=2)[1]
 
     def secret_residues(self, secret: Any) -> Residues:
@@ -100,12 +93,6 @@ class Seal:
         self._load(item, self._members_at(scale or self.parameters.scale), residues, tail)
         return item
 
-    def public_key(self, residues: Residues) -> Any:
-        """A public key of residues of shape `(2, N)`."""
-        item = sealapi.PublicKey()
-        self._load(item, self._members_at(1.0), residues)
-        return item
-
     def secret_key(self, residues: Residues) -> Any:
         """A secret key of residues of shape `(N,)`."""
         item = sealapi.SecretKey()
@@ -128,18 +115,17 @@ class Seal:
 
     @cached_property
     def _full_members(self) -> bytes:
-        _, public = self.draw_keys()
-        return self._read(public, CIPHERTEXT_MEMBERS, polynomials=2)[0].tobytes()
+        item = sealapi.Ciphertext()
+        self.encryptor(self.draw_secret()).encrypt_zero_symmetric(item)
+        return self._read(item, CIPHERTEXT_MEMBERS, polynomials=2)[0].tobytes()
 
     @cached_property
     def _plain_members(self) -> bytes:
-        secret, _ = self.draw_keys()
-        return self._read(secret, PLAINTEXT_MEMBERS, polynomials=1)[0].tobytes()
+        return self._read(self.draw_secret(), PLAINTEXT_MEMBERS, polynomials=1)[0].tobytes()
 
     @cached_property
     def _generator_record(self) -> bytes:
-        secret, _ = self.draw_keys()
-        item = self.encryptor(secret).encrypt_zero_symmetric()
+        item = self.encryptor(self.draw_secret()).encrypt_zero_symmetric()
         _, _, record = self._read(item, CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
         return record[:-SEED_BYTES].tobytes()
 

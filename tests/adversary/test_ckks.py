@@ -280,7 +280,7 @@ def test_c8_with_a_shared_key_one_client_and_the_server_open_another_client() ->
     alone = SeededSum(COMPACT, length, open_seal(COMPACT))
     alone.fold(seen[0])
     colluder = SecretKey.load_for_client(secret_key_bytes(federation, "site-4"), COMPACT)
-    opened = Decryptor(colluder, "symmetric").decrypt(alone.to_bytes(), length=length, clients=1)
+    opened = Decryptor(colluder).decrypt(alone.to_bytes(), length=length, clients=1)
     expected = federation.encoding.encode(federation.vectors["site-1"], federation.weights["site-1"]).integers
     np.testing.assert_array_equal(opened, expected)
 
