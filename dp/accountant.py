@@ -1,7 +1,7 @@
 """What the noise buys: epsilon of a client's participations, and the noise multiplier for a wanted epsilon.
 
 One release is the sum of integer vectors, one a client, each of L2 norm at most `clip_l2 * scale` (dp.clipping), plus
-discrete Gaussian noise of sigma = noise_multiplier * clip_l2 * scale in every coordinate (dp.noise). Unit: one
+discrete Gaussian noise of sigma = noise_multiplier * clip_l2 * scale in every coordinate (secagg.gaussian). Unit: one
 client's whole contribution to a round. Adjacency: add or remove one client, under a public fixed divisor.
 
 Why the accountant of the *continuous* Gaussian bounds it. The two sums differ by an integer vector m, |m| <=
@@ -20,7 +20,7 @@ and the reflection x -> m - x, on which its worst direction rests, maps the inte
 holds for discrete noise too, and therefore the subsampled figure here uses whole orders only.
 
 Guarantee: each epsilon returned is an upper bound at its delta, for clients that clip and a sampler that does what it
-claims; dp.noise's distance from N_Z, 2^-320 a draw, is not added. Epsilon says nothing against one who draws,
+claims; secagg.gaussian's distance from N_Z, 2^-320 a draw, is not added. Epsilon says nothing against one who draws,
 or sees, the noise before it is added (noise at the server is central DP only).
 """
 

@@ -22,9 +22,9 @@ from pydantic import Field
 
 from dp.accountant import account, solve_noise_multiplier
 from dp.clipping import clip_to_grid, grid_bound
-from dp.noise import SIGMA_MAX, SIGMA_MIN, discrete_gaussian
 from secagg.errors import InvalidUpdate, Refused
 from secagg.fixedpoint import FixedPoint, Integers
+from secagg.gaussian import SIGMA_MAX, SIGMA_MIN, discrete_gaussian
 from secagg.guarantees import Guarantees
 from secagg.protocol import Rng, SecureSum
 from secagg.settings import Settings

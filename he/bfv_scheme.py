@@ -12,6 +12,8 @@ from he.bfv_parameters import BfvParameters
 from he.bfv_seal import open_bfv_seal
 from he.parameters import KeyMode
 from he.sums import CiphertextSum, PublicSum, SeededSum
+from secagg.protocol import Rng
+from secagg.spec import RoundSpec
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class BfvScheme:
             return BfvEncryptor(BfvPublicKey.from_bytes(key, self.parameters), clients=clients)
         return BfvEncryptor(BfvSecretKey.load_for_client(key, self.parameters), clients=clients)
 
-    def decryptor(self, key: bytes) -> BfvDecryptor:
+    def decryptor(self, key: bytes, spec: RoundSpec, *, rng: Rng) -> BfvDecryptor:
         return BfvDecryptor(BfvSecretKey.load_for_client(key, self.parameters), self.key_mode)
 
     def empty_sum(self, length: int) -> CiphertextSum:

@@ -12,29 +12,42 @@ helper, but the server and any *one* client together open everything, so it must
             6 RESULT      holder -> server                the integer sum
 
 Guarantee: against a passive server that does not collude with the key holder (shared: with no client), the
-updates are semantically secure under ring-LWE at 128 bits. The decrypted sum is rounded to the integer grid and
-exact but for a probability of 2^-40 (`he.noise`).
+updates are semantically secure under ring-LWE at 128 bits. What the holder opens is flooded with noise before
+anything else is done to it, for at most `query_budget` rounds under one key (`he.flooding`), and then rounded: the
+sum is exact but for a probability of 2^-40. Under a shared key a client opens sums for itself, without flooding and
+rounded (`he.noise`); those are not for publication.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from he.ckks_scheme import CkksScheme
 from he.encrypted_sum import EncryptedSum, KeyedParameters
-from he.noise import require_exact
-from he.parameters import COMPACT, preset
+from he.flooding import MIN_BITS, QueryBudget
+from he.parameters import COMPACT, PRESETS, preset
+from he.ring_scheme import RingScheme
+from he.rings import RINGS, ROOMY, RingParameters, ring
+from secagg.errors import Refused
 from secagg.guarantees import Guarantees
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
 
-EXPERIMENTAL = "the key holder does not flood the decrypted sum with noise yet: crafted ciphertexts are not withstood"
-
 
 class CkksParameters(KeyedParameters):
-    """Parameters of `ckks`: who holds the secret key, and the preset of ring and modulus."""
+    """Parameters of `ckks`: who holds the secret key, the preset, and how opened sums are flooded.
 
-    preset: str = COMPACT.name
+    Attributes:
+        preset: ring and modulus; "" is `n8192-q96` with a holder and `n4096-q56` under a shared key.
+        flooding_bits: s of `he.flooding`, of use with a holder only.
+        query_budget: how many rounds a holder's key opens.
+    """
+
+    preset: str = ""
+    flooding_bits: Annotated[int, Field(ge=MIN_BITS, le=128)] = MIN_BITS
+    query_budget: Annotated[int, Field(ge=1, le=1 << 20)] = 1000
 
 
 class Ckks(EncryptedSum):
@@ -45,23 +58,28 @@ class Ckks(EncryptedSum):
     sum_bits: int | None = None
 
     def __init__(self, parameters: CkksParameters) -> None:
-        self._preset = preset(parameters.preset)
-        super().__init__(
-            parameters, CkksScheme(self._preset, "symmetric" if parameters.key_mode == "shared" else "public")
-        )
+        self._bits, self._rounds = parameters.flooding_bits, parameters.query_budget
+        self._scheme: CkksScheme | RingScheme
+        if parameters.key_mode == "shared":
+            self._scheme = CkksScheme(preset(parameters.preset or COMPACT.name))
+        else:
+            wanted = flooded_preset(parameters.preset or ROOMY.name)
+            self._scheme = RingScheme(wanted, self._bits, QueryBudget(self._rounds))
+        super().__init__(parameters.model_copy(update={"preset": self._scheme.name}), self._scheme)
 
     @property
     def guarantees(self) -> Guarantees:
-        ring = f"N={self._preset.degree}, one prime of {self._preset.modulus_bits} bits, 128-bit security"
+        preset = self._scheme.parameters
+        ring = f"N={preset.degree}, {preset.modulus_bits} bits of modulus, 128-bit security"
         common: dict[str, Any] = {
             "protection": f"CKKS homomorphic encryption ({ring}), "
             + ("one secret key shared by all clients" if self.shared else "public key of a key holder"),
             "adversary": "passive",
             "alpha": 3,
-            "exactness": "rounded to the integer grid: exact except with probability 2^-40",
+            "exactness": "rounded to the integer grid: the integer sum, exact except with probability 2^-40"
+            + ("" if self.shared else f", flooded beforehand with noise of {self._bits} statistical bits"),
             "two_specs": "the key refuses contributions whose signed headers name different specs; a server that "
             "lies about what it added is not detected",
-            "experimental": EXPERIMENTAL,
         }
         if self.shared:
             return Guarantees(
@@ -74,7 +92,11 @@ class Ckks(EncryptedSum):
                 key_holder="every client",
                 dropouts="a silent client is left out; the sum of the others is exact",
                 result_at="clients",
-                limitations=("one curious client at the server's side ends all secrecy",),
+                limitations=(
+                    "one curious client at the server's side ends all secrecy",
+                    "clients open sums without flooding: to publish one, or more of it than is rounded, needs flooding",
+                    "crafted ciphertexts",
+                ),
             )
         return Guarantees(
             **common,
@@ -88,11 +110,24 @@ class Ckks(EncryptedSum):
             dropouts="a silent client is left out; a silent key holder ends the round with a named abort",
             limitations=(
                 "the server and the key holder together read every update",
-                "a server that submits one client's ciphertext as the sum, with everybody's signed headers, reads "
-                "that client",
+                "the holder cannot tell what was added: a server that submits one client's ciphertext as the sum, with "
+                "everybody's signed headers, reads that client",
+                "noise hides the errors of honestly made ciphertexts, not what crafted ones are made to err by",
+                f"a key opens {self._rounds} rounds; a holder put back to an earlier state can be made to open "
+                "two sums in one of them",
             ),
         )
 
     def check(self, spec: RoundSpec) -> None:
         super().check(spec)
-        require_exact(self._preset, self.scheme.key_mode, clients=len(spec.roster.clients))
+        self._scheme.check(spec)
+
+
+def flooded_preset(name: str) -> RingParameters:
+    """A preset for a key holder. Raises `Refused` for one without room for flooding, or an unknown one."""
+    if name in PRESETS:
+        raise Refused(
+            f"backend 'ckks': preset {name!r} has no room for flooding and is for key_mode 'shared' alone; "
+            f"with a key holder, use one of {', '.join(RINGS)}"
+        )
+    return ring(name)

@@ -1,4 +1,4 @@
-"""CKKS as a `Scheme`: the preset and the key mode, tied to its keys, encryptors, sums and decryptors."""
+"""CKKS under a shared key as a `Scheme`: the preset, tied to its key, encryptors, sums and decryptors."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from he.decryption import Decryptor
-from he.encryption import Encryptor, PublicEncryptor, SeededEncryptor
-from he.keys import PublicKey, SecretKey, generate
+from he.encryption import SeededEncryptor
+from he.keys import SecretKey, generate
+from he.noise import require_exact
 from he.parameters import KeyMode, Parameters
 from he.seal import open_seal
-from he.sums import CiphertextSum, PublicSum, SeededSum
+from he.sums import SeededSum
+from secagg.protocol import Rng
+from secagg.spec import RoundSpec
 
 
 @dataclass(frozen=True)
@@ -18,42 +21,35 @@ class CkksScheme:
     """See `he.scheme.Scheme`."""
 
     parameters: Parameters
-    key_mode: KeyMode
     label: ClassVar[str] = "ckks"
+    key_mode: ClassVar[KeyMode] = "symmetric"
 
     @property
     def name(self) -> str:
         return self.parameters.name
 
     @property
-    def public_key_bytes(self) -> int:
-        return self.parameters.public_key_bytes
-
-    @property
     def secret_key_bytes(self) -> int:
         return self.parameters.secret_key_bytes
 
-    def generate(self) -> tuple[SecretKey, PublicKey]:
-        return generate(self.parameters)
+    def check(self, spec: RoundSpec) -> None:
+        """Raise `Refused`, with the preset that would do, unless the rounded sum of the roster is exact."""
+        require_exact(self.parameters, clients=len(spec.roster.clients))
 
-    def check_public(self, body: bytes | memoryview) -> None:
-        PublicKey.from_bytes(body, self.parameters)
+    def generate(self) -> tuple[SecretKey, None]:
+        return generate(self.parameters), None
 
     def check_secret(self, body: bytes | memoryview) -> None:
         SecretKey.load_for_client(body, self.parameters)
 
-    def encryptor(self, key: bytes, *, clients: int) -> Encryptor:
+    def encryptor(self, key: bytes, *, clients: int) -> SeededEncryptor:
         # A slot has room for the sum of any encoding of the 32-bit ring, however many clients share it.
-        if self.key_mode == "public":
-            return PublicEncryptor(PublicKey.from_bytes(key, self.parameters))
         return SeededEncryptor(SecretKey.load_for_client(key, self.parameters))
 
-    def decryptor(self, key: bytes) -> Decryptor:
-        return Decryptor(SecretKey.load_for_client(key, self.parameters), self.key_mode)
+    def decryptor(self, key: bytes, spec: RoundSpec, *, rng: Rng) -> Decryptor:
+        return Decryptor(SecretKey.load_for_client(key, self.parameters))
 
-    def empty_sum(self, length: int) -> CiphertextSum:
-        if self.key_mode == "public":
-            return PublicSum(self.parameters, length)
+    def empty_sum(self, length: int) -> SeededSum:
         return SeededSum(self.parameters, length, open_seal(self.parameters))
 
     def fresh_bytes(self, length: int) -> int:

@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 
 from he.keys import SecretKey
 from he.noise import require_exact, slot_error
-from he.parameters import SUM_BITS, KeyMode
+from he.parameters import SUM_BITS
 from he.residues import Malformed
 from he.seal import open_seal
 from he.sums import sum_residues
 
 
 class Decryptor:
-    """Opens sums of ciphertexts that were encrypted in one key mode."""
+    """Opens sums of ciphertexts, as every client of the shared-key mode does for itself."""
 
-    def __init__(self, key: SecretKey, key_mode: KeyMode) -> None:
+    def __init__(self, key: SecretKey) -> None:
         self.parameters = key.parameters
-        self.key_mode = key_mode
         self._seal = open_seal(key.parameters)
         self._secret = key.to_seal()
 
@@ -40,8 +39,8 @@ class Decryptor:
             Malformed: not the exact length, a residue not below q, transparent, or no honest sum of `clients`.
         """
         parameters = self.parameters
-        require_exact(parameters, self.key_mode, clients=clients)
-        tolerance = slot_error(parameters, self.key_mode, clients=clients)
+        require_exact(parameters, clients=clients)
+        tolerance = slot_error(parameters, clients=clients)
         residues = sum_residues(body, parameters, length=length)
         half = parameters.degree // 2
         out = np.empty((residues.shape[0], 2, half), np.int64)

@@ -16,7 +16,7 @@ from he.key_setup import HOLDER, setup_fields
 from he.residues import Malformed
 from he.scheme import Decryptor, Scheme
 from secagg import frames
-from secagg.errors import Aborted, Rejected
+from secagg.errors import Aborted, Refused, Rejected
 from secagg.fixedpoint import Integers
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER, PartyId
@@ -50,13 +50,14 @@ class _EncryptedRound(RoundSession):
 
         Raises:
             Rejected: the body cannot be read, or its evidence does not hold.
-            Aborted: too few clients signed, or the ciphertexts are no honest sum. There is no second attempt.
+            Aborted: too few clients signed, the ciphertexts are no honest sum, or the key has opened what it may.
+                There is no second attempt.
         """
         contributors, ciphertexts = self._read_evidence(sender, body)
         self.require_cohort(contributors)
         try:
             totals = decryptor.decrypt(ciphertexts, length=self.length, clients=len(contributors))
-        except Malformed as error:
+        except (Malformed, Refused) as error:
             raise Aborted(f"{error}; nothing was revealed") from None
         return SecureSum.of(totals.astype(self.spec.encoding.dtype), contributors, self.spec.encoding)
 
@@ -99,7 +100,7 @@ class EncryptedClient(_EncryptedRound):
         self._decryptor: Decryptor | None = None
         if scheme.key_mode == "public":
             return
-        self._decryptor = scheme.decryptor(key)
+        self._decryptor = scheme.decryptor(key, spec, rng=party.rng)
         self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
 
     @property
@@ -187,7 +188,7 @@ class SumHolder(_EncryptedRound):
 
     def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
         super().__init__(spec, party, scheme)
-        self._decryptor = scheme.decryptor(setup_fields(spec, setup, scheme)["key"])
+        self._decryptor = scheme.decryptor(setup_fields(spec, setup, scheme)["key"], spec, rng=party.rng)
         self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from he.encrypted_rounds import UPLOAD_PARTS, EncryptedClient, EncryptedServer, SumHolder
 from he.key_setup import HOLDER, HolderSetup, LeaderSetup, PublicKeySetup, SecretKeySetup, ServerSharedSetup, leader
-from he.scheme import Scheme
+from he.scheme import PublicScheme, Scheme
 from secagg.errors import Refused
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER, PartyId
@@ -75,9 +75,10 @@ class EncryptedSum:
 
     def _setup_session(self, spec: RoundSpec, party: Party, state: bytes) -> Session:
         if not self.shared:
+            scheme = cast("PublicScheme", self.scheme)  # a subclass gives one without public keys to a shared key only
             if party.name == HOLDER:
-                return resume(HolderSetup(spec, party, self.scheme), state)
-            return resume(PublicKeySetup(spec, party, self.scheme), state)
+                return resume(HolderSetup(spec, party, scheme), state)
+            return resume(PublicKeySetup(spec, party, scheme), state)
         if party.name == SERVER:
             return resume(ServerSharedSetup(spec, party), state)
         if party.name == leader(spec):

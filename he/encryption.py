@@ -1,10 +1,8 @@
-"""Encrypting integer vectors: under a public key (default), or seeded under a secret key that clients share.
+"""Encrypting integer vectors, seeded, under a secret key that clients share.
 
 Vectors are cut into blocks of N; in a block, the first N/2 integers are the real parts of the slots and the
-others the imaginary parts. The last block is padded with zeros. Every block is one record on the wire:
-
-    public      c0 and c1, packed                 2 * N * bits / 8 bytes
-    symmetric   c0, packed, and the seed of c1    N * bits / 8 + 64 bytes
+others the imaginary parts. The last block is padded with zeros. Every block is one record on the wire: c0, packed,
+and the seed of c1, N * bits / 8 + 64 bytes.
 
 Guarantee: 128-bit semantic security under ring-LWE for fresh ciphertexts; all randomness is SEAL's, drawn anew
 from the operating system for every record, also after a fork. Ciphertexts do not hide the length of a vector.
@@ -13,13 +11,13 @@ from the operating system for every record, also after a fork. Ciphertexts do no
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from he.keys import PublicKey, SecretKey
-from he.parameters import VALUE_BITS, KeyMode, Parameters
+from he.keys import SecretKey
+from he.parameters import VALUE_BITS
 from he.residues import pack
 from he.seal import Seal, open_seal
 from secagg.errors import InvalidUpdate
@@ -27,50 +25,8 @@ from secagg.errors import InvalidUpdate
 Integers = NDArray[np.signedinteger[Any]]
 
 
-class Encryptor(Protocol):
-    """What both kinds have in common."""
-
-    @property
-    def parameters(self) -> Parameters: ...
-
-    @property
-    def key_mode(self) -> KeyMode: ...
-
-    def encrypt(self, values: Integers) -> Iterator[bytes]:
-        """Yield the records of `values`, shape `(n,)`, in order: `parameters.fresh_bytes(n, key_mode)` in all.
-
-        Raises:
-            InvalidUpdate: not a one-dimensional signed integer array, or a value over 2^30 in magnitude.
-        """
-        ...
-
-
-class PublicEncryptor:
-    """Encryption under a public key: the secret key is with a holder, clients do not have it."""
-
-    key_mode: KeyMode = "public"
-
-    def __init__(self, key: PublicKey) -> None:
-        self.parameters = key.parameters
-        self._seal = open_seal(key.parameters)
-        self._encryptor = self._seal.encryptor(self._seal.public_key(key.residues))
-
-    def encrypt(self, values: Integers) -> Iterator[bytes]:
-        """See `Encryptor.encrypt`."""
-        check_values(values)
-        return self._records(values)
-
-    def _records(self, values: Integers) -> Iterator[bytes]:
-        for plaintext in _plaintexts(values, self._seal):
-            ciphertext = self._seal.empty_ciphertext()
-            self._encryptor.encrypt(plaintext, ciphertext)
-            yield pack(self._seal.ciphertext_residues(ciphertext), self.parameters).tobytes()
-
-
 class SeededEncryptor:
     """Symmetric encryption: half the bytes, and every client that encrypts can also open all ciphertexts."""
-
-    key_mode: KeyMode = "symmetric"
 
     def __init__(self, key: SecretKey) -> None:
         self.parameters = key.parameters
@@ -78,7 +34,11 @@ class SeededEncryptor:
         self._encryptor = self._seal.encryptor(key.to_seal())
 
     def encrypt(self, values: Integers) -> Iterator[bytes]:
-        """See `Encryptor.encrypt`."""
+        """Yield the records of `values`, shape `(n,)`, in order: `parameters.fresh_bytes(n, "symmetric")` in all.
+
+        Raises:
+            InvalidUpdate: not a one-dimensional signed integer array, or a value over 2^30 in magnitude.
+        """
         check_values(values)
         return self._records(values)
 

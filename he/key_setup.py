@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from he.residues import Malformed
-from he.scheme import Scheme
+from he.scheme import PublicScheme, Scheme
 from secagg import record
 from secagg.errors import Aborted, Refused, Rejected
 from secagg.identity import SERVER, PartyId
@@ -70,7 +70,7 @@ class _KeySession(RoundSession):
 class HolderSetup(_KeySession):
     """The key holder: makes the pair, keeps the secret key, gives everybody the public one."""
 
-    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, scheme: PublicScheme) -> None:
         super().__init__(spec, party)
         self._scheme = scheme
 
@@ -85,7 +85,7 @@ class HolderSetup(_KeySession):
 class PublicKeySetup(_KeySession):
     """A client or the server: takes the holder's public key."""
 
-    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, scheme: PublicScheme) -> None:
         super().__init__(spec, party)
         self._scheme = scheme
         self.open_step(PUBLIC_KEY, [HOLDER], limit=scheme.public_key_bytes)

@@ -1,7 +1,7 @@
-"""Keys: a public one that travels, and a secret one that has no way into a message to the server (C1).
+"""The key of the shared-key mode: it has no way into a message to the server (C1).
 
-They are separate types without a common base. A secret key does not print, pickle or copy; its one way out is
-named for its one use, the shared-key mode, in which clients hold it and the server must not.
+A secret key does not print, pickle or copy; its one way out is named for its one use: clients hold it, and the
+server must not.
 """
 
 from __future__ import annotations
@@ -11,36 +11,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 from he.embedding import to_coefficients
-from he.noise import public_key_slot_bound, secret_slot_bound
+from he.noise import secret_slot_bound
 from he.parameters import Parameters
-from he.residues import Malformed, Residues, ciphertext_residues, pack, records, unpack
+from he.residues import Malformed, Residues, pack, records, unpack
 from he.seal import Slots, open_seal
 from secagg.errors import Refused
 
 _DRAWS = 100
-
-
-class PublicKey:
-    """A CKKS public key (b, a): two polynomials, `parameters.public_key_bytes` on the wire."""
-
-    def __init__(self, parameters: Parameters, residues: Residues) -> None:
-        self.parameters = parameters
-        self.residues = residues
-        self.residues.flags.writeable = False
-
-    def to_bytes(self) -> bytes:
-        """The key on the wire: both polynomials, packed."""
-        return pack(self.residues, self.parameters).tobytes()
-
-    @classmethod
-    def from_bytes(cls, body: bytes | memoryview, parameters: Parameters) -> PublicKey:
-        """Read a key from a peer.
-
-        Raises:
-            Malformed: not the exact length, a residue not below q, or a zero polynomial that would hide nothing.
-        """
-        rows = records(body, count=1, record_bytes=parameters.public_key_bytes)
-        return cls(parameters, ciphertext_residues(rows, parameters)[0])
 
 
 class SecretKey:
@@ -94,23 +71,17 @@ class SecretKey:
         raise TypeError("a SecretKey is neither pickled nor copied")
 
 
-def generate(parameters: Parameters) -> tuple[SecretKey, PublicKey]:
-    """Draw a key pair with SEAL's randomness.
+def generate(parameters: Parameters) -> SecretKey:
+    """Draw a key with SEAL's randomness.
 
-    Keys whose secret or whose noise is large at some zeta are drawn again, one pair in six: `noise` counts on
-    it. That costs 0.3 bits of the key's entropy.
+    Keys that are large at some zeta are drawn again, as `SecretKey.load_for_client` would refuse them. That costs
+    less than 0.3 bits of the key's entropy.
     """
     seal = open_seal(parameters)
     for _ in range(_DRAWS):
-        drawn, key = seal.draw_keys()
-        secret = seal.secret_residues(drawn)
-        if np.abs(_plaintext_slots(secret, parameters)).max() > secret_slot_bound(parameters.degree):
-            continue
-        public = seal.ciphertext_residues(key)
-        # A public key is an encryption of zero: decrypted, it is its own noise.
-        noise = seal.decrypt(seal.ciphertext(public, scale=1.0), drawn)
-        if np.abs(noise).max() <= public_key_slot_bound(parameters.degree):
-            return SecretKey(parameters, secret), PublicKey(parameters, public)
+        secret = seal.secret_residues(seal.draw_secret())
+        if np.abs(_plaintext_slots(secret, parameters)).max() <= secret_slot_bound(parameters.degree):
+            return SecretKey(parameters, secret)
     raise Refused(f"no acceptable key in {_DRAWS} draws: SEAL's randomness is not what it should be")
 
 

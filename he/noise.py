@@ -2,15 +2,10 @@
 
 Four errors add up in a slot, in units of the integer grid (Delta the scale, C the ciphertexts added):
 
-* Encryption. Symmetric: sum_i e_i(zeta). Public: e_pk(zeta) U(zeta) + E0(zeta) + s(zeta) E1(zeta), where U, E0
-  and E1 are the clients' fresh u, e0, e1 added up. Every coefficient of e is a sum of 42 signs / 2, which is
-  sub-Gaussian with proxy variance 21/2; the uniform ternary u is, with 2/3 (compare the Taylor series of
-  its moment generating function with exp(x^2 / 3) term by term). The real and the imaginary part of f(zeta) are
-  linear in the coefficients of f with squared weights that add up to N/2, hence sub-Gaussian with proxy
-  C * V, where V = 21/2 * N/2, or for a public key V = (2/3 |e_pk(zeta)|^2 + 21/2 (1 + |s(zeta)|^2)) * N/2.
-  Key generation draws again until |s(zeta)|^2 <= 10 * 2/3 * N and |e_pk(zeta)|^2 <= 10 * 21/2 * N at every zeta
-  (`keys.generate`; 1 key in 6 is drawn again). With 2^30 values, P[any error > t sqrt(C V)] <= 2^-40 at
-  t^2 = 2 ln(2) (30 + 1 + 40).
+* Encryption: sum_i e_i(zeta). Every coefficient of e is a sum of 42 signs / 2, which is sub-Gaussian with proxy
+  variance 21/2. The real and the imaginary part of f(zeta) are linear in the coefficients of f with squared weights
+  that add up to N/2, hence sub-Gaussian with proxy C * V, where V = 21/2 * N/2. With 2^30 values,
+  P[any error > t sqrt(C V)] <= 2^-40 at t^2 = 2 ln(2) (30 + 1 + 40).
 * Rounding coefficients at encoding: at most 1/2 each, and sum |cos| <= N / sqrt(2), so C N / (2 sqrt(2)) / Delta.
 * Floating point: a transform errs by at most 8 log2(N) u in relative 2-norm (Higham 2002, theorem 24.2, twiddles
   within 2u), u = 2^-53, and one more u for every conversion. A slot errs by sqrt(N) times that, twice: the
@@ -27,7 +22,7 @@ from __future__ import annotations
 
 import math
 
-from he.parameters import MAX_CLIENTS, NOISE_VARIANCE, PRESETS, SUM_BITS, KeyMode, Parameters
+from he.parameters import MAX_CLIENTS, NOISE_VARIANCE, PRESETS, SUM_BITS, Parameters
 from secagg.errors import Refused
 
 MAX_VALUES = 1 << 30
@@ -42,12 +37,7 @@ def secret_slot_bound(degree: int) -> float:
     return math.sqrt(_KEY_TAIL * TERNARY_VARIANCE * degree)
 
 
-def public_key_slot_bound(degree: int) -> float:
-    """The largest |e_pk(zeta)| of an acceptable public key."""
-    return math.sqrt(_KEY_TAIL * NOISE_VARIANCE * degree)
-
-
-def slot_error(parameters: Parameters, key_mode: KeyMode, *, clients: int) -> float:
+def slot_error(parameters: Parameters, *, clients: int) -> float:
     """Bound on |decrypted - integer| over all values of a sum of `clients` ciphertexts, in integer steps.
 
     Raises:
@@ -56,44 +46,40 @@ def slot_error(parameters: Parameters, key_mode: KeyMode, *, clients: int) -> fl
     if not 1 <= clients <= MAX_CLIENTS:
         raise Refused(f"{clients} ciphertexts in a sum, expected 1 to {MAX_CLIENTS}")
     degree = parameters.degree
-    variance = NOISE_VARIANCE
-    if key_mode == "public":
-        variance += TERNARY_VARIANCE * public_key_slot_bound(degree) ** 2
-        variance += NOISE_VARIANCE * secret_slot_bound(degree) ** 2
     tail = math.sqrt(2 * math.log(2) * (math.log2(MAX_VALUES) + 1 - LOG2_FAILURE))
-    encryption = tail * math.sqrt(clients * variance * degree / 2)
+    encryption = tail * math.sqrt(clients * NOISE_VARIANCE * degree / 2)
     rounding = clients * degree / (2 * math.sqrt(2))
     transform = math.sqrt(degree) * (8 * math.log2(degree) + 2) * _UNIT_ROUNDOFF * math.sqrt(2) * 2.0**SUM_BITS
     return (encryption + rounding) / parameters.scale + 2 * transform
 
 
-def exact_clients(parameters: Parameters, key_mode: KeyMode) -> int:
+def exact_clients(parameters: Parameters) -> int:
     """The largest number of clients whose rounded sum is exact."""
     low, high = 0, MAX_CLIENTS + 1
     while high - low > 1:
         middle = (low + high) // 2
-        if slot_error(parameters, key_mode, clients=middle) < 0.5:
+        if slot_error(parameters, clients=middle) < 0.5:
             low = middle
         else:
             high = middle
     return low
 
 
-def require_exact(parameters: Parameters, key_mode: KeyMode, *, clients: int) -> None:
+def require_exact(parameters: Parameters, *, clients: int) -> None:
     """Raise `Refused`, with the preset that would do, unless the rounded sum of `clients` is exact."""
-    if slot_error(parameters, key_mode, clients=clients) < 0.5:
+    if slot_error(parameters, clients=clients) < 0.5:
         return
-    wider = [p.name for p in PRESETS.values() if slot_error(p, key_mode, clients=clients) < 0.5]
-    limit = exact_clients(parameters, key_mode)
+    wider = [p.name for p in PRESETS.values() if slot_error(p, clients=clients) < 0.5]
+    limit = exact_clients(parameters)
     raise Refused(
-        f"{parameters.name} sums {limit} clients exactly in {key_mode} mode, {clients} asked for"
+        f"{parameters.name} sums {limit} clients exactly, {clients} asked for"
         + (f" ({wider[0]} would do)" if wider else "")
     )
 
 
-def narrowest(key_mode: KeyMode, *, clients: int) -> Parameters:
+def narrowest(*, clients: int) -> Parameters:
     """The preset with the fewest bytes whose sums of `clients` are exact. Raises `Refused`."""
     for parameters in sorted(PRESETS.values(), key=lambda p: p.modulus_bits):
-        if slot_error(parameters, key_mode, clients=clients) < 0.5:
+        if slot_error(parameters, clients=clients) < 0.5:
             return parameters
-    raise Refused(f"no CKKS preset sums {clients} clients exactly in {key_mode} mode")
+    raise Refused(f"no CKKS preset sums {clients} clients exactly")

@@ -93,11 +93,6 @@ class Parameters:
         """Bytes of an exported secret key."""
         return self.polynomial_bytes
 
-    @property
-    def public_key_bytes(self) -> int:
-        """Bytes of a public key on the wire."""
-        return 2 * self.polynomial_bytes
-
     def record_bytes(self, key_mode: KeyMode) -> int:
         """Bytes of one fresh ciphertext: two polynomials, or one and the seed of the other."""
         return self.polynomial_bytes + (self.polynomial_bytes if key_mode == "public" else SEED_BYTES)

@@ -1,6 +1,6 @@
 """What set-up and rounds need of a cryptosystem: one `Scheme` for each parameter set and key mode.
 
-`key_setup` and `encrypted_rounds` are written against this; `ckks_scheme` and `bfv_scheme` provide it.
+`key_setup` and `encrypted_rounds` are written against this; `ckks_scheme`, `ring_scheme` and `bfv_scheme` provide it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from he.parameters import KeyMode
 from he.sums import CiphertextSum
+from secagg.protocol import Rng
+from secagg.spec import RoundSpec
 
 Integers = NDArray[np.signedinteger[Any]]
 
@@ -48,7 +50,7 @@ class Decryptor(Protocol):
         """The integer sum, int64 of shape `(length,)`, of `clients` encrypted vectors.
 
         Raises:
-            Refused: the sum of so many clients would not be right.
+            Refused: the sum of so many clients would not be right, or the key has opened what it may.
             Malformed: not the exact length, a residue not below q, transparent, or no honest sum of `clients`.
         """
         ...
@@ -61,7 +63,7 @@ class Scheme(Protocol):
         label: the cryptosystem, in key digests and refusals: "ckks", "bfv".
         name: the preset.
         key_mode: "public", with a key holder, or "symmetric", with a key that all clients share.
-        public_key_bytes, secret_key_bytes: exact lengths of the keys as bytes.
+        secret_key_bytes: exact length of an exported secret key.
     """
 
     @property
@@ -74,17 +76,10 @@ class Scheme(Protocol):
     def key_mode(self) -> KeyMode: ...
 
     @property
-    def public_key_bytes(self) -> int: ...
-
-    @property
     def secret_key_bytes(self) -> int: ...
 
-    def generate(self) -> tuple[SecretKey, PublicKey]:
-        """Draw a fresh pair."""
-        ...
-
-    def check_public(self, body: bytes | memoryview) -> None:
-        """Raise `Malformed` unless `body` is a public key of these parameters."""
+    def generate(self) -> tuple[SecretKey, PublicKey | None]:
+        """Draw a fresh secret key, and the public key to it where the scheme has any."""
         ...
 
     def check_secret(self, body: bytes | memoryview) -> None:
@@ -95,8 +90,12 @@ class Scheme(Protocol):
         """Encryption under the public key, or in symmetric mode the secret one, for sums of up to `clients`."""
         ...
 
-    def decryptor(self, key: bytes) -> Decryptor:
-        """Decryption under an exported secret key."""
+    def decryptor(self, key: bytes, spec: RoundSpec, *, rng: Rng) -> Decryptor:
+        """Decryption under an exported secret key, of the sum of one round; `rng` is for noise.
+
+        Raises:
+            Refused: the key opens nothing in this round.
+        """
         ...
 
     def empty_sum(self, length: int) -> CiphertextSum:
@@ -113,4 +112,23 @@ class Scheme(Protocol):
 
     def sum_memory(self, length: int) -> int:
         """Bytes that a running sum takes in memory."""
+        ...
+
+
+class PublicScheme(Scheme, Protocol):
+    """A scheme with public keys: what a key holder needs.
+
+    Attributes:
+        public_key_bytes: exact length of a public key as bytes.
+    """
+
+    @property
+    def public_key_bytes(self) -> int: ...
+
+    def generate(self) -> tuple[SecretKey, PublicKey]:
+        """Draw a fresh pair."""
+        ...
+
+    def check_public(self, body: bytes | memoryview) -> None:
+        """Raise `Malformed` unless `body` is a public key of these parameters."""
         ...

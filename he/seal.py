@@ -22,13 +22,11 @@ from tenseal import sealapi
 
 from he.parameters import SEED_BYTES, Parameters
 from he.residues import Bytes, Residues
-from he.seal_files import load, read, zstd_decompress
+from he.seal_files import CIPHERTEXT_MEMBERS, PLAINTEXT_MEMBERS, load, read, zstd_decompress
 from secagg.errors import Refused
 
 Slots = NDArray[np.complex128]
 
-_CIPHERTEXT_MEMBERS = 73
-_PLAINTEXT_MEMBERS = 48
 _GENERATOR_BYTES = 16 + 1 + SEED_BYTES
 
 
@@ -54,19 +52,12 @@ class Seal:
         self.encoder.encode(slots, scale, plaintext)
         return plaintext
 
-    def empty_ciphertext(self) -> Any:
-        """A ciphertext for SEAL to write into."""
-        return sealapi.Ciphertext()
-
-    def draw_keys(self) -> tuple[Any, Any]:
-        """A fresh secret key and a public key to it."""
-        generator = sealapi.KeyGenerator(self.context)
-        public = sealapi.PublicKey()
-        generator.create_public_key(public)
-        return generator.secret_key(), public
+    def draw_secret(self) -> Any:
+        """A fresh secret key."""
+        return sealapi.KeyGenerator(self.context).secret_key()
 
     def encryptor(self, key: Any) -> Any:
-        """An encryptor under a public or a secret key."""
+        """An encryptor under a secret key."""
         return sealapi.Encryptor(self.context, key)
 
     def decrypt(self, ciphertext: Any, secret: Any) -> Slots:
@@ -76,17 +67,17 @@ class Seal:
         return self.slots_of(plaintext)
 
     def ciphertext_residues(self, ciphertext: Any) -> Residues:
-        """The residues, shape `(2, N)`, of a full ciphertext or a public key."""
-        return self._read(ciphertext, _CIPHERTEXT_MEMBERS, polynomials=2)[1]
+        """The residues, shape `(2, N)`, of a full ciphertext."""
+        return self._read(ciphertext, CIPHERTEXT_MEMBERS, polynomials=2)[1]
 
     def secret_residues(self, secret: Any) -> Residues:
         """The residues, shape `(N,)`, of a secret key."""
-        _, residues, _ = self._read(secret, _PLAINTEXT_MEMBERS, polynomials=1)
+        _, residues, _ = self._read(secret, PLAINTEXT_MEMBERS, polynomials=1)
         return residues.reshape(-1)
 
     def seeded_parts(self, ciphertext: Any) -> tuple[Residues, Bytes]:
         """The first polynomial, shape `(N,)`, and the 64-byte seed of the second, of a seeded ciphertext."""
-        _, residues, record = self._read(ciphertext, _CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
+        _, residues, record = self._read(ciphertext, CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
         return residues[0], record[-SEED_BYTES:]
 
     def ciphertext(self, residues: Residues, *, scale: float | None = None) -> Any:
@@ -100,12 +91,6 @@ class Seal:
         item = sealapi.Ciphertext()
         tail = self._generator_record + seed.tobytes()
         self._load(item, self._members_at(scale or self.parameters.scale), residues, tail)
-        return item
-
-    def public_key(self, residues: Residues) -> Any:
-        """A public key of residues of shape `(2, N)`."""
-        item = sealapi.PublicKey()
-        self._load(item, self._members_at(1.0), residues)
         return item
 
     def secret_key(self, residues: Residues) -> Any:
@@ -130,19 +115,18 @@ class Seal:
 
     @cached_property
     def _full_members(self) -> bytes:
-        _, public = self.draw_keys()
-        return self._read(public, _CIPHERTEXT_MEMBERS, polynomials=2)[0].tobytes()
+        item = sealapi.Ciphertext()
+        self.encryptor(self.draw_secret()).encrypt_zero_symmetric(item)
+        return self._read(item, CIPHERTEXT_MEMBERS, polynomials=2)[0].tobytes()
 
     @cached_property
     def _plain_members(self) -> bytes:
-        secret, _ = self.draw_keys()
-        return self._read(secret, _PLAINTEXT_MEMBERS, polynomials=1)[0].tobytes()
+        return self._read(self.draw_secret(), PLAINTEXT_MEMBERS, polynomials=1)[0].tobytes()
 
     @cached_property
     def _generator_record(self) -> bytes:
-        secret, _ = self.draw_keys()
-        item = self.encryptor(secret).encrypt_zero_symmetric()
-        _, _, record = self._read(item, _CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
+        item = self.encryptor(self.draw_secret()).encrypt_zero_symmetric()
+        _, _, record = self._read(item, CIPHERTEXT_MEMBERS, polynomials=1, tail=_GENERATOR_BYTES)
         return record[:-SEED_BYTES].tobytes()
 
     def _read(self, item: Any, members: int, *, polynomials: int, tail: int = 0) -> tuple[Bytes, Residues, Bytes]:

@@ -21,6 +21,9 @@ from secagg.errors import Refused
 
 HEADER_BYTES = 16
 ARRAY_BYTES = 24
+# What SEAL writes in front of the residues of a ciphertext (or public key), and of a plaintext (or secret key).
+CIPHERTEXT_MEMBERS = 73
+PLAINTEXT_MEMBERS = 48
 
 
 def inflated(item: Any, *, start: int, limit: int) -> Bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from dp.noise import discrete_gaussian
+from secagg.gaussian import discrete_gaussian
 
 SIGMAS = [0.5, 1.0, 10.0, 1e3, 1e5, 1e9, 2.0**40]
 DRAWS = 1_000_000

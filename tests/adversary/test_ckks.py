@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from he.encrypted_rounds import RESULT, SUM, UPLOAD, UPLOAD_PARTS
+from he.holder import CoefficientSum, RingSecretKey, generate_pair
 from he.key_setup import HOLDER, KEY_ID, PUBLIC_KEY, SECRET_KEY
-from he.keys import SecretKey, generate
+from he.keys import SecretKey
 from he.parameters import COMPACT, WIDE
-from he.sums import PublicSum
+from he.rings import NARROW, ROOMY, pack
 from secagg import record
 from secagg.driver import Driver, Letter
 from secagg.errors import Aborted, Refused, Rejected
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER
 from secagg.registry import build
+from secagg.vectors import Layout
 from tests.adversary.federation import Federation, is_vector, step_of
 
 SHARED = {"key_mode": "shared", "acknowledge_shared_key": True}
@@ -43,7 +45,11 @@ def test_c1_no_byte_of_a_secret_key_goes_to_the_server(name: str) -> None:
     federation = Watched(name)
     federation.check(federation.round())
     key = secret_key_bytes(federation, HOLDER if name == "ckks" else "site-0")
-    SecretKey.load_for_client(key, COMPACT)  # it is one
+    # It is one.
+    if name == "ckks":
+        RingSecretKey.load_for_client(key, ROOMY)
+    else:
+        SecretKey.load_for_client(key, COMPACT)
     pieces = {key[start : start + 16] for start in range(0, len(key) - 16, 16)}
     for letter in frames:
         content = bytes(letter.frame)
@@ -53,7 +59,7 @@ def test_c1_no_byte_of_a_secret_key_goes_to_the_server(name: str) -> None:
 
 def test_c1_a_server_refuses_a_key_message_that_carries_more_than_a_public_key() -> None:
     """A holder that appends its secret key to the public one is turned away, unread, by exact length."""
-    secret, public = generate(COMPACT)
+    secret, public = generate_pair(ROOMY)
     federation = Federation("ckks")
     driver = Driver(federation.backend, federation.names)
     spec = driver.spec(0, layout=federation.layout, encoding=federation.encoding, task="0" * 64, phase="setup")
@@ -88,8 +94,8 @@ def test_c1_the_shared_key_is_sealed_to_clients_only() -> None:
 def test_c3_a_ciphertext_of_other_parameters_is_rejected(name: str) -> None:
     federation = Federation(name)
     spec = federation.spec()
-    mode = "public" if name == "ckks" else "symmetric"
-    foreign = bytes(WIDE.fresh_bytes(spec.encoding.length(257), mode))  # type: ignore[arg-type]
+    length = spec.encoding.length(257)
+    foreign = bytes(NARROW.fresh_bytes(length) if name == "ckks" else WIDE.fresh_bytes(length, "symmetric"))
 
     def swap(letter: Letter) -> Iterable[Letter]:
         if is_vector(letter) and letter.sender == "site-2":
@@ -225,9 +231,10 @@ def test_c5_a_probe_in_place_of_the_sum_reveals_nothing_and_ends_the_round() -> 
 
     def probe(body: bytes) -> bytes:
         headers, ciphertexts = attack.parts(body)
-        half = COMPACT.polynomial_bytes
-        delta = (1 << COMPACT.scale_bits).to_bytes(7, "little") * COMPACT.degree
-        return attack.join(headers, (bytes(half) + delta)[: 2 * half] * (len(ciphertexts) // (2 * half)))
+        half = ROOMY.polynomial_bytes
+        probe = np.zeros((2, 2, ROOMY.degree), np.uint64)
+        probe[1, :, 0] = [1, ROOMY.delta % ROOMY.primes[1]]  # Delta modulo p would be 0: transparent
+        return attack.join(headers, pack(probe, ROOMY) * (len(ciphertexts) // (2 * half)))
 
     with pytest.raises(Aborted, match="honest ciphertexts; nothing was revealed"):
         attack.run(probe)
@@ -273,7 +280,7 @@ def test_c8_with_a_shared_key_one_client_and_the_server_open_another_client() ->
     alone = SeededSum(COMPACT, length, open_seal(COMPACT))
     alone.fold(seen[0])
     colluder = SecretKey.load_for_client(secret_key_bytes(federation, "site-4"), COMPACT)
-    opened = Decryptor(colluder, "symmetric").decrypt(alone.to_bytes(), length=length, clients=1)
+    opened = Decryptor(colluder).decrypt(alone.to_bytes(), length=length, clients=1)
     expected = federation.encoding.encode(federation.vectors["site-1"], federation.weights["site-1"]).integers
     np.testing.assert_array_equal(opened, expected)
 
@@ -284,13 +291,47 @@ def test_a_ring_of_64_bits_does_not_fit_a_slot() -> None:
         federation.spec(encoding=federation.encoding.model_copy(update={"modulus_bits": 64}))
 
 
-def test_more_clients_than_are_exact_are_refused_with_the_preset_that_would_do() -> None:
-    backend = build("ckks").backend
+def test_more_clients_than_the_noise_leaves_room_for_are_refused_with_the_preset_that_would_do() -> None:
+    backend = build("ckks", {"preset": "n4096-q88"}).backend
     federation = Federation("ckks")
     driver = Driver(backend, [f"site-{number}" for number in range(200)])
     encoding = federation.encoding.model_copy(update={"clients": 200, "fraction_bits": 8})
-    with pytest.raises(Refused, match="n4096-q60 would do"):
-        driver.spec(0, layout=federation.layout, encoding=encoding, task="0" * 64, phase="setup")
+    fields = {"encoding": encoding, "task": "0" * 64, "phase": "setup"}
+    few = Driver(backend, federation.names)
+    assert few.spec(0, layout=Layout.flat(1_000_000), **fields | {"encoding": federation.encoding})
+    with pytest.raises(Refused, match=r"no room for the noise .* n8192-q96 would do"):
+        driver.spec(0, layout=Layout.flat(1_000_000), **fields)
+
+
+def test_c6_a_preset_without_room_for_flooding_is_refused_with_a_holder() -> None:
+    for name in ("n4096-q56", "n4096-q60"):
+        with pytest.raises(Refused, match="no room for flooding"):
+            build("ckks", {"preset": name})
+    with pytest.raises(Refused, match="flooding_bits"):
+        build("ckks", {"flooding_bits": 39})
+
+
+def test_c6_a_round_over_the_query_budget_is_refused_by_name() -> None:
+    federation = Federation("ckks")
+    budget = federation.backend.parameters["query_budget"]
+    federation.check(federation.round(budget))
+    with pytest.raises(Refused, match=f"round {budget + 1} is over the query budget of {budget} rounds"):
+        federation.spec(budget + 1)
+    # A server that skips its own check meets the holder's.
+    driver = federation.driver
+    late = federation.spec().model_copy(update={"round": budget + 1})
+    with pytest.raises(Refused, match="over the query budget"):
+        federation.backend.session(late, driver.party(HOLDER), setup=driver._setup[HOLDER])
+
+
+def test_c6_a_second_spec_for_one_round_opens_no_second_sum() -> None:
+    """Two specs with one number, as a server may propose them, with all clients signing both."""
+    federation = Federation("ckks")
+    federation.check(federation.round(3))
+    other = federation.spec(3, task="ab" * 32)
+    with pytest.raises(Aborted, match="round 3 was opened under this key before; nothing was revealed"):
+        federation.round(spec=other)
+    federation.check(federation.round(4))
 
 
 def test_c5_a_passive_holder_opens_one_clients_ciphertext_behind_everybodys_headers() -> None:
@@ -300,7 +341,7 @@ def test_c5_a_passive_holder_opens_one_clients_ciphertext_behind_everybodys_head
     victim: list[bytes] = []
 
     def one_client(body: bytes) -> bytes:
-        alone = PublicSum(COMPACT, federation.encoding.length(257))
+        alone = CoefficientSum(ROOMY, federation.encoding.length(257))
         alone.fold(victim[0])
         return attack.join(attack.parts(body)[0], alone.to_bytes())
 

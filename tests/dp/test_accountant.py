@@ -18,7 +18,7 @@ from dp.accountant import (
     warnings_for,
 )
 from secagg.errors import Refused
-from tests.dp.exact import pmf
+from tests.secagg.exact import pmf
 
 DELTA = 1e-5
 MULTIPLIERS = st.floats(0.3, 50)

@@ -40,7 +40,8 @@ class House:
         return b"".join(self.scheme.encryptor(self.key, clients=clients).encrypt(values))
 
     def decrypt(self, body: bytes, *, length: int, clients: int) -> NDArray[np.int64]:
-        return self.scheme.decryptor(self.secret.export_for_client()).decrypt(body, length=length, clients=clients)
+        key = BfvSecretKey.load_for_client(self.secret.export_for_client(), self.scheme.parameters)
+        return BfvDecryptor(key, self.scheme.key_mode).decrypt(body, length=length, clients=clients)
 
     def total(self, bodies: list[bytes], length: int) -> bytes:
         total = self.scheme.empty_sum(length)

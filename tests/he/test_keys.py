@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from he.embedding import to_coefficients
-from he.encryption import PublicEncryptor, SeededEncryptor
-from he.keys import PublicKey, SecretKey, generate
+from he.encryption import SeededEncryptor
+from he.keys import SecretKey, generate
 from he.noise import secret_slot_bound
 from he.parameters import COMPACT, PRESETS, WIDE, Parameters
 from he.residues import Malformed, pack
@@ -19,9 +19,7 @@ BOTH = pytest.mark.parametrize("parameters", PRESETS.values(), ids=lambda p: p.n
 
 @BOTH
 def test_keys_travel(parameters: Parameters) -> None:
-    secret, public = generate(parameters)
-    assert len(public.to_bytes()) == parameters.public_key_bytes
-    assert PublicKey.from_bytes(public.to_bytes(), parameters).to_bytes() == public.to_bytes()
+    secret = generate(parameters)
     exported = secret.export_for_client()
     assert len(exported) == parameters.secret_key_bytes
     assert SecretKey.load_for_client(exported, parameters).export_for_client() == exported
@@ -29,59 +27,41 @@ def test_keys_travel(parameters: Parameters) -> None:
 
 def test_a_generated_key_is_ternary_and_fresh() -> None:
     seal = open_seal(COMPACT)
-    secret, _ = generate(COMPACT)
+    secret = generate(COMPACT)
     slots = seal.slots_of(seal.plaintext(secret._residues, scale=1.0))
     counts = np.unique(np.rint(to_coefficients(slots)), return_counts=True)
     assert counts[0].tolist() == [-1, 0, 1]
     assert min(counts[1]) > 1365 - 200
     assert np.abs(slots).max() <= secret_slot_bound(4096)
-    assert generate(COMPACT)[0].export_for_client() != secret.export_for_client()
+    assert generate(COMPACT).export_for_client() != secret.export_for_client()
 
 
 def test_a_secret_key_neither_prints_nor_pickles() -> None:
-    secret, _ = generate(COMPACT)
+    secret = generate(COMPACT)
     assert repr(secret) == str(secret) == "<SecretKey n4096-q56, not shown>"
     for leave in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="neither pickled nor copied"):
             leave(secret)
     assert not hasattr(secret, "__dict__")
     assert not hasattr(secret, "to_bytes")
-    assert not issubclass(SecretKey, PublicKey)
 
 
-def test_no_public_output_contains_the_secret_key() -> None:
-    secret, public = generate(COMPACT)
-    outputs = public.to_bytes()
-    outputs += b"".join(PublicEncryptor(public).encrypt(np.arange(5)))
-    outputs += b"".join(SeededEncryptor(secret).encrypt(np.arange(5)))
+def test_no_ciphertext_contains_the_secret_key() -> None:
+    secret = generate(COMPACT)
+    outputs = b"".join(SeededEncryptor(secret).encrypt(np.arange(5)))
     exported = secret.export_for_client()
     # 7 bytes collide by chance once in 2^56 positions.
     assert not any(exported[i : i + 14] in outputs for i in range(0, len(exported), 14))
 
 
-@BOTH
-def test_public_key_of_a_peer(parameters: Parameters) -> None:
-    body = generate(parameters)[1].to_bytes()
-    half = parameters.polynomial_bytes
-    for bad in (b"", body[:-1], body + b"\0", body[:half]):
-        with pytest.raises(Malformed, match="expected exactly"):
-            PublicKey.from_bytes(bad, parameters)
-    with pytest.raises(Malformed, match="transparent"):
-        PublicKey.from_bytes(body[:half] + bytes(half), parameters)
-    with pytest.raises(Malformed, match="modulus"):
-        PublicKey.from_bytes(b"\xff" * len(body), parameters)
-
-
 def test_key_of_other_parameters_is_malformed() -> None:
-    secret, public = generate(COMPACT)
-    with pytest.raises(Malformed):
-        PublicKey.from_bytes(public.to_bytes(), WIDE)
+    secret = generate(COMPACT)
     with pytest.raises(Malformed):
         SecretKey.load_for_client(secret.export_for_client(), WIDE)
 
 
 def test_secret_key_of_a_peer_must_be_ternary() -> None:
-    body = generate(COMPACT)[0].export_for_client()
+    body = generate(COMPACT).export_for_client()
     rng = np.random.default_rng(0)
     uniform = pack(rng.integers(0, COMPACT.modulus, 4096, np.uint64), COMPACT).tobytes()
     constant_two = pack(np.full(4096, 2, np.uint64), COMPACT).tobytes()

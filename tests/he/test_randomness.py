@@ -4,9 +4,12 @@ import os
 
 import numpy as np
 
-from he.encryption import Encryptor, PublicEncryptor, SeededEncryptor
+from he.encryption import SeededEncryptor
+from he.holder import RingEncryptor, generate_pair
 from he.keys import generate
 from he.parameters import COMPACT
+from he.rings import ROOMY, unpack
+from he.scheme import Encryptor
 
 
 def in_a_child(encryptor: Encryptor, values: np.ndarray) -> bytes:
@@ -26,18 +29,18 @@ def in_a_child(encryptor: Encryptor, values: np.ndarray) -> bytes:
 
 
 def test_public_encryptions_of_one_value_share_no_residue() -> None:
-    encryptor = PublicEncryptor(generate(COMPACT)[1])
-    values = np.zeros(4096, np.int64)
+    encryptor = RingEncryptor(generate_pair(ROOMY)[1])
+    values = np.zeros(ROOMY.degree, np.int64)
     bodies = [b"".join(encryptor.encrypt(values)) for _ in range(2)]
     bodies += [in_a_child(encryptor, values) for _ in range(2)]
-    words = np.array([np.frombuffer(body, np.uint8).reshape(-1, 7) for body in bodies])
+    residues = [unpack(np.frombuffer(body, np.uint8).reshape(2, -1), ROOMY) for body in bodies]
     for i in range(4):
         for j in range(i):
-            assert not (words[i] == words[j]).all(axis=-1).any()
+            assert not (residues[i] == residues[j]).any()
 
 
 def test_seeds_are_distinct_within_a_vector_between_vectors_and_after_a_fork() -> None:
-    secret, _ = generate(COMPACT)
+    secret = generate(COMPACT)
     encryptor = SeededEncryptor(secret)
     values = np.zeros(4 * 4096, np.int64)
     bodies = [b"".join(encryptor.encrypt(values)) for _ in range(2)]

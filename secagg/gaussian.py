@@ -38,7 +38,7 @@ from secagg.errors import Refused
 
 Rng = Callable[[int], bytes]
 Words = NDArray[np.uint64]
-SIGMA_MIN, SIGMA_MAX = 0.5, 2.0**48
+SIGMA_MIN, SIGMA_MAX = 0.5, 2.0**58
 KEY_BYTES = 32
 
 _CHUNK = 1 << 14
@@ -58,12 +58,12 @@ def discrete_gaussian(sigma: float, size: int, *, rng: Rng = secrets.token_bytes
     subtracted.
 
     Raises:
-        Refused: sigma is outside [0.5, 2^48], size is negative, or `rng` fails to give two different keys (D2, D3).
+        Refused: sigma is outside [0.5, 2^58], size is negative, or `rng` fails to give two different keys (D2, D3).
 
     Guarantee: that of the module, for every sigma and size.
     """
     if not SIGMA_MIN <= sigma <= SIGMA_MAX:
-        raise Refused(f"sigma is {sigma}, expected a number of grid steps from {SIGMA_MIN} to 2^48")
+        raise Refused(f"sigma is {sigma}, expected a number of grid steps from {SIGMA_MIN} to 2^58")
     if size < 0:
         raise Refused(f"size is {size}, expected 0 or more draws")
     stream = Keystream(rng)

@@ -1,0 +1,218 @@
+"""The key-holder mode: keys, encryption, running sum, and a decryption that leaves flooded.
+
+    PublicKey  -> Encryptor -> records -> Sum -> Decryptor(SecretKey) -> integers
+
+Guarantee: 128-bit semantic security under ring-LWE for fresh ciphertexts, all randomness SEAL's own, drawn anew for
+every record; for what leaves the decryptor, the guarantee of `flooding`. Honest sums below 2^31 are exact except
+with probability 2^-40.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he.encryption import Integers, check_values
+from he.flooding import Flooding
+from he.parameters import SUM_BITS
+from he.residues import Malformed, Residues, records
+from he.ring_seal import open_ring
+from he.rings import RingParameters, add_integers, add_into, add_message, ciphertexts, pack, split
+from secagg.errors import Refused
+from secagg.gaussian import discrete_gaussian
+from secagg.sealing import Rng
+
+_BLOCK = 2
+
+
+class RingPublicKey:
+    """A public key (b, a): two polynomials modulo all three primes, `parameters.public_key_bytes` on the wire."""
+
+    def __init__(self, parameters: RingParameters, residues: Residues) -> None:
+        self.parameters = parameters
+        self.residues = residues
+        self.residues.flags.writeable = False
+
+    def to_bytes(self) -> bytes:
+        """The key on the wire."""
+        return self.residues.astype("<u8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, body: bytes | memoryview, parameters: RingParameters) -> RingPublicKey:
+        """Read a key from a peer.
+
+        Raises:
+            Malformed: not the exact length, a residue not below its prime, or a zero polynomial that hides nothing.
+        """
+        return cls(parameters, _key_residues(body, parameters, polynomials=2))
+
+
+class RingSecretKey:
+    """A secret key, uniform ternary. It does not print, pickle or copy; its one way out is its holder's own state."""
+
+    __slots__ = ("_parameters", "_residues")
+
+    def __init__(self, parameters: RingParameters, residues: Residues) -> None:
+        self._parameters = parameters
+        self._residues = residues
+        self._residues.flags.writeable = False
+
+    @property
+    def parameters(self) -> RingParameters:
+        """What the key is for."""
+        return self._parameters
+
+    def times(self, pair: Residues) -> Residues:
+        """Two polynomials, shape `(2, 2, N)`, each times the key, in coefficient form."""
+        seal = open_ring(self._parameters)
+        return seal.multiply(pair, seal.factor(self._residues))
+
+    def export_for_client(self) -> bytes:
+        """The key itself, for the holder's own state: no client is given it, the name is that of `scheme.SecretKey`.
+
+        Whoever has these bytes opens every ciphertext under the key.
+        """
+        return self._residues.astype("<u8").tobytes()
+
+    @classmethod
+    def load_for_client(cls, body: bytes | memoryview, parameters: RingParameters) -> RingSecretKey:
+        """Read an exported key. Raises `Malformed` unless it has the exact form."""
+        return cls(parameters, _key_residues(body, parameters, polynomials=1)[0])
+
+    def __repr__(self) -> str:
+        return f"<RingSecretKey {self._parameters.name}, not shown>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a RingSecretKey is neither pickled nor copied")
+
+
+def generate_pair(parameters: RingParameters) -> tuple[RingSecretKey, RingPublicKey]:
+    """Draw a key pair with SEAL's randomness. No key need be drawn again: the bounds of `flooding` hold for all."""
+    seal = open_ring(parameters)
+    secret, public = seal.draw_keys()
+    pair = RingPublicKey(parameters, seal.public_key_residues(public).copy())
+    return RingSecretKey(parameters, seal.secret_residues(secret).copy()), pair
+
+
+class RingEncryptor:
+    """Encryption under a holder's public key, N integers a record, of which the last is padded with zeros."""
+
+    def __init__(self, key: RingPublicKey) -> None:
+        self.parameters = key.parameters
+        self._seal = open_ring(key.parameters)
+        self._encryptor = self._seal.encryptor(self._seal.public_key(key.residues))
+
+    def encrypt(self, values: Integers) -> Iterator[bytes]:
+        """Yield the records of `values`, shape `(n,)`, in order: `parameters.fresh_bytes(n)` in all.
+
+        Raises:
+            InvalidUpdate: not a one-dimensional signed integer array, or a value over 2^30 in magnitude.
+        """
+        check_values(values)
+        return self._records(values)
+
+    def _records(self, values: Integers) -> Iterator[bytes]:
+        for start in range(0, values.size, self.parameters.degree):
+            both = self._seal.encrypt_zero(self._encryptor)
+            add_message(both[0], values[start : start + self.parameters.degree].astype(np.int64), self.parameters)
+            yield pack(both, self.parameters)
+
+
+class CoefficientSum:
+    """A `CiphertextSum` of public-key encryptions, in numpy alone. Memory: one sum, 32 bytes an integer."""
+
+    def __init__(self, parameters: RingParameters, length: int) -> None:
+        self.count = 0
+        self._parameters = parameters
+        self._length = length
+        self._total: Residues | None = None
+
+    def fold(self, body: bytes | memoryview) -> None:
+        """See `CiphertextSum.fold`."""
+        parameters = self._parameters
+        count = parameters.ciphertexts(self._length)
+        rows = records(body, count=count, record_bytes=2 * parameters.polynomial_bytes)
+        for start in range(0, count, _BLOCK):
+            ciphertexts(rows[start : start + _BLOCK], parameters)
+        # Unpacked a second time rather than kept: a block stays in cache, a whole message would not.
+        if self._total is None:
+            self._total = np.zeros((count, 2, 2, parameters.degree), np.uint64)
+        for start in range(0, count, _BLOCK):
+            add_into(
+                self._total[start : start + _BLOCK], ciphertexts(rows[start : start + _BLOCK], parameters), parameters
+            )
+        self.count += 1
+
+    def to_bytes(self) -> bytes:
+        """See `CiphertextSum.to_bytes`."""
+        if self._total is None:
+            raise Refused("nothing was added to this sum")
+        return pack(self._total, self._parameters)
+
+    def restore(self, body: bytes, *, count: int) -> None:
+        """See `CiphertextSum.restore`."""
+        parameters = self._parameters
+        rows = records(body, count=parameters.ciphertexts(self._length), record_bytes=2 * parameters.polynomial_bytes)
+        self._total = ciphertexts(rows, parameters)
+        self.count = count
+
+
+class RingDecryptor:
+    """Opens sums, each coefficient flooded before anything is rounded, compared or decided about it."""
+
+    def __init__(self, key: RingSecretKey, noise: Flooding, *, rng: Rng = secrets.token_bytes) -> None:
+        self.parameters = key.parameters
+        self._key = key
+        self._noise = noise
+        self._rng = rng
+
+    def decrypt(self, body: bytes | memoryview, *, length: int, clients: int) -> NDArray[np.int64]:
+        """The integer sum, int64 of shape `(length,)`, of `clients` encrypted vectors.
+
+        Guarantee: the result is a function of flooded coefficients alone; for honest ciphertexts whose true sum is
+        below 2^31 in magnitude it is that sum, except with probability 2^-40.
+
+        Raises:
+            Malformed: not the exact length, a residue not below its prime, transparent, or no honest sum.
+        """
+        parameters, step = self.parameters, self.parameters.step
+        reach = self._noise.reach // parameters.primes[0] + 1
+        count = parameters.ciphertexts(length)
+        rows = records(body, count=count, record_bytes=2 * parameters.polynomial_bytes)
+        out = np.empty((count, parameters.degree), np.int64)
+        honest = True
+        for start in range(0, count, 2):
+            for sums, phase in zip(out[start : start + 2], self._flooded(rows[start : start + 2]), strict=True):
+                high = split(phase, parameters)
+                sums[:] = (high + step // 2) // step
+                honest &= bool(np.abs(high - sums * step).max() <= reach and np.abs(sums).max() < 1 << SUM_BITS)
+        values = out.reshape(-1)
+        if not honest or values[length:].any():
+            raise Malformed(f"not a sum of {clients} honest ciphertexts")
+        return values[:length]
+
+    def _flooded(self, rows: NDArray[np.uint8]) -> Residues:
+        """c0 + c1 s + noise of one or two ciphertexts: residues of shape `(count, 2, N)`, in coefficient form."""
+        both = ciphertexts(rows, self.parameters)
+        second = both[:, 1]
+        phases = self._key.times(np.stack((second[0], second[-1])))[: len(both)].copy()
+        add_into(phases, both[:, 0], self.parameters)
+        for phase in phases:
+            noise = discrete_gaussian(self._noise.sigma_float, self.parameters.degree, rng=self._rng)
+            add_integers(phase, noise, self.parameters)
+        return phases
+
+
+def _key_residues(body: bytes | memoryview, parameters: RingParameters, *, polynomials: int) -> Residues:
+    rows = records(body, count=polynomials, record_bytes=parameters.secret_key_bytes)
+    residues = rows.view("<u8").astype(np.uint64).reshape(polynomials, 3, parameters.degree)
+    primes = np.array([*parameters.primes, parameters.special], np.uint64)
+    if (residues >= primes[:, None]).any():
+        raise Malformed("a residue is not below the modulus")
+    if not residues.any(axis=-1).all():
+        raise Malformed("a polynomial of the key is zero")
+    return residues

@@ -1,0 +1,105 @@
+"""CKKS with a key holder as a `Scheme`: rings with room for noise, a flooded decryption, and a budget of rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from he.flooding import Flooding, QueryBudget, flooding
+from he.holder import CoefficientSum, RingDecryptor, RingEncryptor, RingPublicKey, RingSecretKey, generate_pair
+from he.parameters import KeyMode
+from he.rings import RingParameters
+from secagg.protocol import Rng
+from secagg.spec import RoundSpec
+
+
+@dataclass(frozen=True)
+class RingScheme:
+    """See `he.scheme.Scheme`.
+
+    Attributes:
+        parameters: the preset.
+        bits: the statistical bits of the noise on opened sums.
+        budget: the rounds that a key opens, and those that it has opened.
+    """
+
+    parameters: RingParameters
+    bits: int
+    budget: QueryBudget
+    label: ClassVar[str] = "ckks"
+    key_mode: ClassVar[KeyMode] = "public"
+
+    @property
+    def name(self) -> str:
+        return self.parameters.name
+
+    @property
+    def public_key_bytes(self) -> int:
+        return self.parameters.public_key_bytes
+
+    @property
+    def secret_key_bytes(self) -> int:
+        return self.parameters.secret_key_bytes
+
+    def check(self, spec: RoundSpec) -> None:
+        """Raise `Refused` where the noise has no room, or for a round over the query budget."""
+        self.noise(spec)
+        if spec.phase == "round":
+            self.budget.check(spec.round)
+
+    def noise(self, spec: RoundSpec) -> Flooding:
+        """What the holder adds in this round. For every client of the roster, though fewer may have contributed."""
+        return flooding(
+            self.parameters,
+            clients=len(spec.roster.clients),
+            length=spec.encoding.length(spec.layout.size),
+            rounds=self.budget.rounds,
+            bits=self.bits,
+        )
+
+    def generate(self) -> tuple[RingSecretKey, RingPublicKey]:
+        return generate_pair(self.parameters)
+
+    def check_public(self, body: bytes | memoryview) -> None:
+        RingPublicKey.from_bytes(body, self.parameters)
+
+    def check_secret(self, body: bytes | memoryview) -> None:
+        RingSecretKey.load_for_client(body, self.parameters)
+
+    def encryptor(self, key: bytes, *, clients: int) -> RingEncryptor:
+        return RingEncryptor(RingPublicKey.from_bytes(key, self.parameters))
+
+    def decryptor(self, key: bytes, spec: RoundSpec, *, rng: Rng) -> BudgetedDecryptor:
+        """See `Scheme.decryptor`. Raises `Refused` for a round over the query budget (C6)."""
+        self.budget.check(spec.round)
+        secret = RingSecretKey.load_for_client(key, self.parameters)
+        return BudgetedDecryptor(RingDecryptor(secret, self.noise(spec), rng=rng), self.budget, spec)
+
+    def empty_sum(self, length: int) -> CoefficientSum:
+        return CoefficientSum(self.parameters, length)
+
+    def fresh_bytes(self, length: int) -> int:
+        return self.parameters.fresh_bytes(length)
+
+    def sum_bytes(self, length: int) -> int:
+        return self.parameters.sum_bytes(length)
+
+    def sum_memory(self, length: int) -> int:
+        return self.parameters.ciphertexts(length) * 2 * len(self.parameters.primes) * self.parameters.degree * 8
+
+
+class BudgetedDecryptor:
+    """A decryptor for one round that counts an opening before it happens."""
+
+    def __init__(self, decryptor: RingDecryptor, budget: QueryBudget, spec: RoundSpec) -> None:
+        self._decryptor = decryptor
+        self._budget = budget
+        self._spec = spec
+
+    def decrypt(self, body: bytes | memoryview, *, length: int, clients: int) -> NDArray[np.int64]:
+        """See `RingDecryptor.decrypt`. Raises `Refused` if the round was spent before."""
+        self._budget.spend(self._spec.setup, self._spec.round)
+        return self._decryptor.decrypt(body, length=length, clients=clients)
