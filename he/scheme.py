@@ -11,12 +11,21 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from he.parameters import KeyMode
+from he.security import KeyMode
 from he.sums import CiphertextSum
+from secagg.errors import InvalidUpdate
 from secagg.protocol import Rng
 from secagg.spec import RoundSpec
 
 Integers = NDArray[np.signedinteger[Any]]
+
+
+def check_values(values: Integers, *, largest: int) -> None:
+    """Raise `InvalidUpdate` unless `values` is a vector of signed integers within `largest` of zero."""
+    if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.signedinteger):
+        raise InvalidUpdate(f"expected a vector of signed integers, got {values.dtype} of shape {values.shape}")
+    if max(int(values.max()), -int(values.min())) > largest:
+        raise InvalidUpdate(f"a value is over {largest} in magnitude: a sum of so many clients could run over")
 
 
 class PublicKey(Protocol):

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from he.parameters import SEED_BYTES, KeyMode
 from he.residues import Bytes, Malformed, Residues, Ring, add_into, ciphertext_residues, pack, records, unpack
+from he.security import SEED_BYTES, KeyMode
 from secagg.errors import Refused
 
 _BLOCK = 8

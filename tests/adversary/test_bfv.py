@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from he.bfv_keys import BfvSecretKey, generate_bfv
-from he.bfv_parameters import COMPACT
-from he.encrypted_rounds import SUM, UPLOAD, UPLOAD_PARTS
+from he.bfv.keys import BfvSecretKey, generate_bfv
+from he.bfv.parameters import COMPACT
 from he.key_setup import HOLDER
+from he.rounds import SUM, UPLOAD, UPLOAD_PARTS
 from secagg import record
 from secagg.driver import Driver, Letter
 from secagg.errors import Refused

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from he.encrypted_rounds import RESULT, SUM, UPLOAD, UPLOAD_PARTS
-from he.holder import CoefficientSum, RingSecretKey, generate_pair
+from he.ckks.flooded.cipher import CoefficientSum, RingSecretKey, generate_pair
+from he.ckks.flooded.rings import NARROW, ROOMY, pack
+from he.ckks.slots.keys import SecretKey
+from he.ckks.slots.parameters import COMPACT, WIDE
 from he.key_setup import HOLDER, KEY_ID, PUBLIC_KEY, SECRET_KEY
-from he.keys import SecretKey
-from he.parameters import COMPACT, WIDE
-from he.rings import NARROW, ROOMY, pack
+from he.rounds import RESULT, SUM, UPLOAD, UPLOAD_PARTS
 from secagg import record
 from secagg.driver import Driver, Letter
 from secagg.errors import Aborted, Refused, Rejected
@@ -262,8 +262,8 @@ def test_c8_a_shared_key_must_be_acknowledged() -> None:
 
 def test_c8_with_a_shared_key_one_client_and_the_server_open_another_client() -> None:
     """What the acknowledgement is about, carried out: site-4's key opens site-1's ciphertext."""
-    from he.decryption import Decryptor
-    from he.seal import open_seal
+    from he.ckks.slots.decryption import Decryptor
+    from he.ckks.slots.seal import open_seal
     from he.sums import SeededSum
 
     federation = Federation("ckks shared key")

@@ -40,7 +40,7 @@ GUARDS = (
     Guard(
         "parameters stay within the security table",
         ("C2",),
-        "he/parameters.py",
+        "he/security.py",
         "if bits > MAX_LOG2_Q[degree]:",
         "if False:",
         ("tests/he/test_parameters.py",),
@@ -56,7 +56,7 @@ GUARDS = (
     Guard(
         "the holder checks the minimum cohort itself",
         ("T9",),
-        "he/encrypted_rounds.py",
+        "he/rounds.py",
         "self.require_cohort(contributors)",
         "pass",
         (f"{CKKS}::test_t9_the_holder_opens_nothing_for_fewer_signatures_than_the_minimum",),
@@ -64,7 +64,7 @@ GUARDS = (
     Guard(
         "the holder counts a client once",
         ("C5",),
-        "he/encrypted_rounds.py",
+        "he/rounds.py",
         "if client is None or client in contributors:",
         "if client is None:",
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
@@ -72,7 +72,7 @@ GUARDS = (
     Guard(
         "the holder counts signatures, not claims",
         ("C5",),
-        "he/encrypted_rounds.py",
+        "he/rounds.py",
         "if not self.peer(client).verify(header.signature, header.signed_bytes()):",
         "if False:",
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
@@ -80,7 +80,7 @@ GUARDS = (
     Guard(
         "the holder counts only this round's headers",
         ("T3", "C5"),
-        "he/encrypted_rounds.py",
+        "he/rounds.py",
         "self.spec.digest,\n                UPLOAD,",
         "header.spec,\n                UPLOAD,",
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
@@ -88,7 +88,7 @@ GUARDS = (
     Guard(
         "a probe ends the holder's part in the round",
         ("C5", "C6"),
-        "he/encrypted_rounds.py",
+        "he/rounds.py",
         'raise Aborted(f"{error}; nothing was revealed") from None',
         "raise Rejected(sender, str(error)) from None",
         (f"{CKKS}::test_c5_a_probe_in_place_of_the_sum_reveals_nothing_and_ends_the_round",),
@@ -96,7 +96,7 @@ GUARDS = (
     Guard(
         "what the holder opens is flooded",
         ("C6",),
-        "he/holder.py",
+        "he/ckks/flooded/cipher.py",
         "add_integers(phase, noise, self.parameters)",
         "pass",
         ("tests/he/test_flooding.py",),
@@ -104,7 +104,7 @@ GUARDS = (
     Guard(
         "the noise is for the worst error of every client",
         ("C6",),
-        "he/flooding.py",
+        "he/ckks/flooded/flooding.py",
         'bound = math.ceil(clients * fresh_error(parameters.degree, "public", special=parameters.special))',
         "bound = 1",
         ("tests/he/test_flooding.py",),
@@ -112,7 +112,7 @@ GUARDS = (
     Guard(
         "flooding is never below 40 bits",
         ("C6",),
-        "he/flooding.py",
+        "he/ckks/flooded/flooding.py",
         "if bits < MIN_BITS:",
         "if False:",
         ("tests/he/test_flooding.py",),
@@ -120,7 +120,7 @@ GUARDS = (
     Guard(
         "noise that leaves no room for the sum is refused",
         ("C6",),
-        "he/flooding.py",
+        "he/ckks/flooded/flooding.py",
         "if _fits(parameters, found):",
         "if True:",
         ("tests/he/test_flooding.py",),
@@ -128,7 +128,7 @@ GUARDS = (
     Guard(
         "a preset without room for flooding is not for a key holder",
         ("C6",),
-        "he/ckks.py",
+        "he/ckks/backend.py",
         "if name in PRESETS:",
         "if False:",
         (f"{CKKS}::test_c6_a_preset_without_room_for_flooding_is_refused_with_a_holder",),
@@ -136,7 +136,7 @@ GUARDS = (
     Guard(
         "the holder counts rounds against its budget",
         ("C6",),
-        "he/ring_scheme.py",
+        "he/ckks/flooded/scheme.py",
         "self.budget.check(spec.round)\n        secret",
         "secret",
         (f"{CKKS}::test_c6_a_round_over_the_query_budget_is_refused_by_name",),
@@ -144,7 +144,7 @@ GUARDS = (
     Guard(
         "a round of a key is opened once",
         ("C6",),
-        "he/flooding.py",
+        "he/ckks/flooded/flooding.py",
         "if (key, number) in self._opened:",
         "if False:",
         (f"{CKKS}::test_c6_a_second_spec_for_one_round_opens_no_second_sum",),
@@ -152,7 +152,7 @@ GUARDS = (
     Guard(
         "an opening is counted before it happens",
         ("C6",),
-        "he/ring_scheme.py",
+        "he/ckks/flooded/scheme.py",
         "self._budget.spend(self._spec.setup, self._spec.round)",
         "pass",
         (f"{CKKS}::test_c6_a_second_spec_for_one_round_opens_no_second_sum",),
@@ -160,7 +160,7 @@ GUARDS = (
     Guard(
         "a shared key must be acknowledged",
         ("C8",),
-        "he/encrypted_sum.py",
+        "he/backend.py",
         "if self.shared and not parameters.acknowledge_shared_key:",
         "if False:",
         (f"{CKKS}::test_c8_a_shared_key_must_be_acknowledged",),
@@ -216,7 +216,7 @@ GUARDS = (
     Guard(
         "a BFV cohort is one whose sums are never decrypted wrong",
         ("C2",),
-        "he/bfv_parameters.py",
+        "he/bfv/parameters.py",
         "return sum_bits <= other.digit_bits and 1 <= clients <= other.max_clients(key_mode)",
         "return sum_bits <= other.digit_bits",
         (f"{BFV}::test_more_clients_than_never_fail_are_refused",),
@@ -224,7 +224,7 @@ GUARDS = (
     Guard(
         "a BFV sum fits its digit",
         ("C2",),
-        "he/bfv_parameters.py",
+        "he/bfv/parameters.py",
         "return sum_bits <= other.digit_bits and 1 <= clients <= other.max_clients(key_mode)",
         "return 1 <= clients <= other.max_clients(key_mode)",
         (f"{BFV}::test_an_encoding_that_needs_more_bits_is_refused_with_the_preset_that_would_do",),
@@ -232,7 +232,7 @@ GUARDS = (
     Guard(
         "a BFV encryptor is for a cohort without failures",
         ("C2",),
-        "he/bfv_encryption.py",
+        "he/bfv/encryption.py",
         "if not 1 <= clients <= limit:",
         "if False:",
         (f"{BFV_ENGINE}::test_more_clients_than_the_inequality_allows_are_refused",),
@@ -240,7 +240,7 @@ GUARDS = (
     Guard(
         "a value keeps to its share of the digit",
         ("C2",),
-        "he/bfv_encryption.py",
+        "he/bfv/encryption.py",
         "if max(int(values.max()), -int(values.min())) > largest:",
         "if False:",
         (f"{BFV_ENGINE}::test_a_value_beyond_its_share_of_the_digit_stays_at_the_client",),
@@ -248,7 +248,7 @@ GUARDS = (
     Guard(
         "BFV parameters leave room for noise",
         ("C2",),
-        "he/bfv_parameters.py",
+        "he/bfv/parameters.py",
         'if min(self.max_clients("public"), self.max_clients("symmetric")) < 3:',
         "if False:",
         (f"{BFV_ENGINE}::test_parameters_that_do_not_hold_cannot_be_made",),
@@ -256,7 +256,7 @@ GUARDS = (
     Guard(
         "padding of a BFV sum is zero",
         ("C5",),
-        "he/bfv_decryption.py",
+        "he/bfv/decryption.py",
         "if values[length:].any():",
         "if False:",
         (f"{BFV_ENGINE}::test_padding_that_is_not_zero_is_no_honest_sum",),
@@ -264,7 +264,7 @@ GUARDS = (
     Guard(
         "a BFV secret key is ternary",
         ("C1",),
-        "he/bfv_keys.py",
+        "he/bfv/keys.py",
         "if ternary.max() > 1:",
         "if False:",
         (f"{BFV_ENGINE}::test_keys_from_a_peer_are_checked",),
@@ -272,7 +272,7 @@ GUARDS = (
     Guard(
         "a BFV secret key is uniform",
         ("C1",),
-        "he/bfv_keys.py",
+        "he/bfv/keys.py",
         "if min(np.count_nonzero(ternary == value) for value in (-1, 0, 1)) < parameters.degree // 6:",
         "if False:",
         (f"{BFV_ENGINE}::test_keys_from_a_peer_are_checked",),

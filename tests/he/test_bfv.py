@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from he.bfv_decryption import BfvDecryptor
-from he.bfv_encryption import BfvEncryptor
-from he.bfv_keys import BfvPublicKey, BfvSecretKey, generate_bfv
-from he.bfv_parameters import BFV_PRESETS, COMPACT, ENCODING_ROUNDING, WIDE, BfvParameters, require_no_failure
-from he.bfv_scheme import BfvScheme
-from he.bfv_seal import open_bfv_seal
-from he.digits import DigitEncoder
-from he.parameters import KeyMode
+from he.bfv.decryption import BfvDecryptor
+from he.bfv.digits import DigitEncoder
+from he.bfv.encryption import BfvEncryptor
+from he.bfv.keys import BfvPublicKey, BfvSecretKey, generate_bfv
+from he.bfv.parameters import BFV_PRESETS, COMPACT, ENCODING_ROUNDING, WIDE, BfvParameters, require_no_failure
+from he.bfv.scheme import BfvScheme
+from he.bfv.seal import open_bfv_seal
 from he.residues import Malformed, add_into, pack, unpack
+from he.security import KeyMode
 from secagg.errors import InvalidUpdate, Refused
 
 MODES: tuple[KeyMode, ...] = ("public", "symmetric")

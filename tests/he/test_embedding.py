@@ -4,9 +4,9 @@ import cmath
 
 import numpy as np
 
-from he.embedding import to_coefficients, to_slots
-from he.parameters import COMPACT
-from he.seal import open_seal
+from he.ckks.slots.embedding import to_coefficients, to_slots
+from he.ckks.slots.parameters import COMPACT
+from he.ckks.slots.seal import open_seal
 
 
 def slots_slowly(coefficients: list[float]) -> list[complex]:

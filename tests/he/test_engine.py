@@ -8,13 +8,13 @@ import pytest
 from numpy.typing import NDArray
 from tenseal import sealapi
 
-from he.ckks_scheme import CkksScheme
-from he.decryption import Decryptor
-from he.encryption import SeededEncryptor
-from he.keys import SecretKey, generate
-from he.parameters import COMPACT, WIDE, Parameters
+from he.ckks.slots.decryption import Decryptor
+from he.ckks.slots.encryption import SeededEncryptor
+from he.ckks.slots.keys import SecretKey, generate
+from he.ckks.slots.parameters import COMPACT, WIDE, Parameters
+from he.ckks.slots.scheme import CkksScheme
+from he.ckks.slots.seal import open_seal
 from he.residues import Malformed, pack, unpack
-from he.seal import open_seal
 from he.sums import CiphertextSum
 from secagg.errors import InvalidUpdate, Refused
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from he.flooding import TAIL, QueryBudget, flooding, flooding_sigma, fresh_error
-from he.holder import CoefficientSum, RingDecryptor, RingEncryptor, RingSecretKey, generate_pair
+from he.ckks.flooded.cipher import CoefficientSum, RingDecryptor, RingEncryptor, RingSecretKey, generate_pair
+from he.ckks.flooded.flooding import TAIL, QueryBudget, flooding, flooding_sigma, fresh_error
+from he.ckks.flooded.rings import NARROW, RINGS, ROOMY, RingParameters, add_into, ciphertexts
 from he.residues import Residues
-from he.rings import NARROW, RINGS, ROOMY, RingParameters, add_into, ciphertexts
 from secagg.errors import Refused
 from tests.secagg.exact import counting_rng
 

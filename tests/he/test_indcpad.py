@@ -7,16 +7,16 @@ full-precision result solves one linear equation for s: s = (result - c0) / c1, 
 import numpy as np
 import pytest
 
-from he.embedding import to_coefficients
-from he.encryption import SeededEncryptor
-from he.flooding import flooding
-from he.holder import CoefficientSum, RingDecryptor, RingEncryptor, generate_pair
-from he.keys import generate
-from he.parameters import COMPACT
+from he.ckks.flooded.cipher import CoefficientSum, RingDecryptor, RingEncryptor, generate_pair
+from he.ckks.flooded.flooding import flooding
+from he.ckks.flooded.rings import NARROW, ciphertexts
+from he.ckks.flooded.seal import open_ring
+from he.ckks.slots.embedding import to_coefficients
+from he.ckks.slots.encryption import SeededEncryptor
+from he.ckks.slots.keys import generate
+from he.ckks.slots.parameters import COMPACT
+from he.ckks.slots.seal import open_seal
 from he.residues import Residues
-from he.ring_seal import open_ring
-from he.rings import NARROW, ciphertexts
-from he.seal import open_seal
 from he.sums import SeededSum, sum_residues
 from tests.he.test_flooding import phase_of
 

@@ -6,13 +6,13 @@ import pickle
 import numpy as np
 import pytest
 
-from he.embedding import to_coefficients
-from he.encryption import SeededEncryptor
-from he.keys import SecretKey, generate
-from he.noise import secret_slot_bound
-from he.parameters import COMPACT, PRESETS, WIDE, Parameters
+from he.ckks.slots.embedding import to_coefficients
+from he.ckks.slots.encryption import SeededEncryptor
+from he.ckks.slots.keys import SecretKey, generate
+from he.ckks.slots.noise import secret_slot_bound
+from he.ckks.slots.parameters import COMPACT, PRESETS, WIDE, Parameters
+from he.ckks.slots.seal import open_seal
 from he.residues import Malformed, pack
-from he.seal import open_seal
 
 BOTH = pytest.mark.parametrize("parameters", PRESETS.values(), ids=lambda p: p.name)
 

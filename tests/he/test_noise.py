@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from he.decryption import Decryptor
-from he.encryption import SeededEncryptor
-from he.keys import generate
-from he.noise import exact_clients, narrowest, require_exact, slot_error
-from he.parameters import COMPACT, PRESETS, WIDE, Parameters
-from he.seal import open_seal
+from he.ckks.slots.decryption import Decryptor
+from he.ckks.slots.encryption import SeededEncryptor
+from he.ckks.slots.keys import generate
+from he.ckks.slots.noise import exact_clients, narrowest, require_exact, slot_error
+from he.ckks.slots.parameters import COMPACT, PRESETS, WIDE, Parameters
+from he.ckks.slots.seal import open_seal
 from he.sums import SeededSum, sum_residues
 from secagg.errors import Refused
 

@@ -6,7 +6,8 @@ import math
 import pytest
 from tenseal import sealapi
 
-from he.parameters import COMPACT, MAX_LOG2_Q, PRESETS, WIDE, Parameters, check_security, preset
+from he.ckks.slots.parameters import COMPACT, PRESETS, WIDE, Parameters, preset
+from he.security import MAX_LOG2_Q, check_security
 from secagg.errors import Refused
 
 

@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 
-from he.encryption import SeededEncryptor
-from he.holder import RingEncryptor, generate_pair
-from he.keys import generate
-from he.parameters import COMPACT
-from he.rings import ROOMY, unpack
+from he.ckks.flooded.cipher import RingEncryptor, generate_pair
+from he.ckks.flooded.rings import ROOMY, unpack
+from he.ckks.slots.encryption import SeededEncryptor
+from he.ckks.slots.keys import generate
+from he.ckks.slots.parameters import COMPACT
 from he.scheme import Encryptor
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from he.parameters import COMPACT, PRESETS, Parameters
+from he.ckks.slots.parameters import COMPACT, PRESETS, Parameters
 from he.residues import Malformed, add_into, ciphertext_residues, pack, records, unpack
 
 BOTH = pytest.mark.parametrize("parameters", PRESETS.values(), ids=lambda p: p.name)

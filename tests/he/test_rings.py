@@ -10,11 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from he.flooding import flooding
-from he.holder import CoefficientSum, RingDecryptor, RingEncryptor, RingPublicKey, RingSecretKey, generate_pair
-from he.parameters import MAX_LOG2_Q
-from he.residues import Malformed
-from he.rings import (
+from he.ckks.flooded.cipher import (
+    CoefficientSum,
+    RingDecryptor,
+    RingEncryptor,
+    RingPublicKey,
+    RingSecretKey,
+    generate_pair,
+)
+from he.ckks.flooded.flooding import flooding
+from he.ckks.flooded.rings import (
     NARROW,
     RINGS,
     ROOMY,
@@ -28,6 +33,8 @@ from he.rings import (
     split,
     unpack,
 )
+from he.residues import Malformed
+from he.security import MAX_LOG2_Q
 from secagg.errors import Refused
 
 BOTH = pytest.mark.parametrize("parameters", RINGS.values(), ids=lambda p: p.name)

@@ -13,20 +13,18 @@ anew from the operating system for every record, also after a fork. Ciphertexts 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from he.bfv_keys import BfvPublicKey, BfvSecretKey
-from he.bfv_parameters import BfvParameters
-from he.bfv_seal import open_bfv_seal
-from he.digits import open_encoder
-from he.parameters import KeyMode
+from he.bfv.digits import open_encoder
+from he.bfv.keys import BfvPublicKey, BfvSecretKey
+from he.bfv.parameters import BfvParameters
+from he.bfv.seal import open_bfv_seal
 from he.residues import add_into, pack
-from secagg.errors import InvalidUpdate, Refused
-
-Integers = NDArray[np.signedinteger[Any]]
+from he.scheme import Integers, check_values
+from he.security import KeyMode
+from secagg.errors import Refused
 
 
 class BfvEncryptor:
@@ -58,14 +56,6 @@ class BfvEncryptor:
         first, seed = self._seal.seeded_zero(self._encryptor)
         add_into(first, message, self.parameters)
         return pack(first, self.parameters).tobytes() + seed.tobytes()
-
-
-def check_values(values: Integers, *, largest: int) -> None:
-    """Raise `InvalidUpdate` unless `values` is a vector of signed integers within `largest` of zero."""
-    if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.signedinteger):
-        raise InvalidUpdate(f"expected a vector of signed integers, got {values.dtype} of shape {values.shape}")
-    if max(int(values.max()), -int(values.min())) > largest:
-        raise InvalidUpdate(f"a value is over {largest} in magnitude: its digit could run over in the sum")
 
 
 def digit_blocks(values: Integers, parameters: BfvParameters) -> Iterator[NDArray[np.int64]]:

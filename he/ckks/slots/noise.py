@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import math
 
-from he.parameters import MAX_CLIENTS, NOISE_VARIANCE, PRESETS, SUM_BITS, Parameters
+from he.ckks.slots.parameters import PRESETS, Parameters
+from he.security import MAX_CLIENTS, NOISE_VARIANCE, SUM_BITS
 from secagg.errors import Refused
 
 MAX_VALUES = 1 << 30

@@ -8,10 +8,17 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from he.flooding import Flooding, QueryBudget, flooding
-from he.holder import CoefficientSum, RingDecryptor, RingEncryptor, RingPublicKey, RingSecretKey, generate_pair
-from he.parameters import KeyMode
-from he.rings import RingParameters
+from he.ckks.flooded.cipher import (
+    CoefficientSum,
+    RingDecryptor,
+    RingEncryptor,
+    RingPublicKey,
+    RingSecretKey,
+    generate_pair,
+)
+from he.ckks.flooded.flooding import Flooding, QueryBudget, flooding
+from he.ckks.flooded.rings import RingParameters
+from he.security import KeyMode
 from secagg.protocol import Rng
 from secagg.spec import RoundSpec
 

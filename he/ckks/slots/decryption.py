@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from he.keys import SecretKey
-from he.noise import require_exact, slot_error
-from he.parameters import SUM_BITS
+from he.ckks.slots.keys import SecretKey
+from he.ckks.slots.noise import require_exact, slot_error
+from he.ckks.slots.seal import open_seal
 from he.residues import Malformed
-from he.seal import open_seal
+from he.security import SUM_BITS
 from he.sums import sum_residues
 
 

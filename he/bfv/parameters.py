@@ -6,7 +6,7 @@ M = sum_j d_j 2^(digit_bits j) modulo T = 2^(digits digit_bits), and every digit
 coefficients, not in the slots of a batch encoder: no transform modulo T, and T may be a power of two.
 
 Zero failures. A fresh ciphertext decrypts to q M / T + e, |e| <= E + R: E is the encryption noise, R the
-rounding of q M / T. C of them added, one rounding more for each level of the decryption (`he.bfv_decryption`),
+rounding of q M / T. C of them added, one rounding more for each level of the decryption (`he.bfv.decryption`),
 and SEAL's own, which stays below one (`SEAL_ROUNDING`), leave the right M nearest if
 
     q > 2 T (C (E + R) + levels R + 1)
@@ -17,7 +17,7 @@ with worst-case values throughout, never an average:
 * public: u e_pk + e0 + e1 s at q times the special prime p, never beyond 21 (2 N + 1), then divided by p and
   rounded: E = 21 (2 N + 1) / p + (1 + N) / 2, as |s| has at most N coefficients of one.
 
-Security: the table of `he.parameters` over all primes, the special one included.
+Security: the table of `he.ckks.slots.parameters` over all primes, the special one included.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
 
-from he.parameters import MAX_CLIENTS, NOISE_BOUND, SEED_BYTES, KeyMode, check_security
+from he.security import MAX_CLIENTS, NOISE_BOUND, SEED_BYTES, KeyMode, check_security
 from secagg.errors import Refused, did_you_mean
 
-# Half, and what floating point may err in the rounding of `he.digits`.
+# Half, and what floating point may err in the rounding of `he.bfv.digits`.
 ENCODING_ROUNDING = Fraction(1, 2) + Fraction(1, 1 << 20)
 # SEAL decrypts with an auxiliary prime over 2^60; each of k primes of q costs q / (T 2^60) (Bajard et al. 2016).
 SEAL_AUXILIARY_BITS = 60
 PRIME_BITS = 60
-# SEAL would take 59; `he.digits` needs a quotient of so many bits to be right to within one in a float64.
+# SEAL would take 59; `he.bfv.digits` needs a quotient of so many bits to be right to within one in a float64.
 MAX_PLAIN_BITS = 50
 
 

@@ -13,9 +13,9 @@ helper, but the server and any *one* client together open everything, so it must
 
 Guarantee: against a passive server that does not collude with the key holder (shared: with no client), the
 updates are semantically secure under ring-LWE at 128 bits. What the holder opens is flooded with noise before
-anything else is done to it, for at most `query_budget` rounds under one key (`he.flooding`), and then rounded: the
-sum is exact but for a probability of 2^-40. Under a shared key a client opens sums for itself, without flooding and
-rounded (`he.noise`); those are not for publication.
+anything else is done to it, for at most `query_budget` rounds under one key (`he.ckks.flooded.flooding`), and then
+rounded: the sum is exact but for a probability of 2^-40. Under a shared key a client opens sums for itself, without
+flooding and rounded (`he.ckks.slots.noise`); those are not for publication.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from he.ckks_scheme import CkksScheme
-from he.encrypted_sum import EncryptedSum, KeyedParameters
-from he.flooding import MIN_BITS, QueryBudget
-from he.parameters import COMPACT, PRESETS, preset
-from he.ring_scheme import RingScheme
-from he.rings import RINGS, ROOMY, RingParameters, ring
+from he.backend import EncryptedSum, KeyedParameters
+from he.ckks.flooded.flooding import MIN_BITS, QueryBudget
+from he.ckks.flooded.rings import RINGS, ROOMY, RingParameters, ring
+from he.ckks.flooded.scheme import RingScheme
+from he.ckks.slots.parameters import COMPACT, PRESETS, preset
+from he.ckks.slots.scheme import CkksScheme
 from secagg.errors import Refused
 from secagg.guarantees import Guarantees
 from secagg.settings import Settings
@@ -41,7 +41,7 @@ class CkksParameters(KeyedParameters):
 
     Attributes:
         preset: ring and modulus; "" is `n8192-q96` with a holder and `n4096-q56` under a shared key.
-        flooding_bits: s of `he.flooding`, of use with a holder only.
+        flooding_bits: s of `he.ckks.flooded.flooding`, of use with a holder only.
         query_budget: how many rounds a holder's key opens.
     """
 

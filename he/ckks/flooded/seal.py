@@ -13,8 +13,8 @@ from typing import Any
 
 from tenseal import sealapi
 
+from he.ckks.flooded.rings import RingParameters
 from he.residues import Residues
-from he.rings import RingParameters
 from he.seal_files import CIPHERTEXT_MEMBERS, PLAINTEXT_MEMBERS, load, read, zstd_decompress
 from secagg.errors import Refused
 

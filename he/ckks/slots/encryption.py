@@ -14,15 +14,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from he.keys import SecretKey
-from he.parameters import VALUE_BITS
+from he.ckks.slots.keys import SecretKey
+from he.ckks.slots.seal import Seal, open_seal
 from he.residues import pack
-from he.seal import Seal, open_seal
-from secagg.errors import InvalidUpdate
-
-Integers = NDArray[np.signedinteger[Any]]
+from he.scheme import Integers, check_values
+from he.security import VALUE_BITS
 
 
 class SeededEncryptor:
@@ -39,7 +36,7 @@ class SeededEncryptor:
         Raises:
             InvalidUpdate: not a one-dimensional signed integer array, or a value over 2^30 in magnitude.
         """
-        check_values(values)
+        check_values(values, largest=1 << VALUE_BITS)
         return self._records(values)
 
     def _records(self, values: Integers) -> Iterator[bytes]:
@@ -47,14 +44,6 @@ class SeededEncryptor:
             # Only the form with one argument keeps the seed in place of the second polynomial.
             first, seed = self._seal.seeded_parts(self._encryptor.encrypt_symmetric(plaintext))
             yield pack(first, self.parameters).tobytes() + seed.tobytes()
-
-
-def check_values(values: Integers) -> None:
-    """Raise `InvalidUpdate` unless `values` can be encrypted: a vector of integers within +-2^30."""
-    if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.signedinteger):
-        raise InvalidUpdate(f"expected a vector of signed integers, got {values.dtype} of shape {values.shape}")
-    if max(int(values.max()), -int(values.min())) > 1 << VALUE_BITS:
-        raise InvalidUpdate(f"a value is over 2^{VALUE_BITS} in magnitude: the encoding is for fewer than two clients")
 
 
 def _plaintexts(values: Integers, seal: Seal) -> Iterator[Any]:

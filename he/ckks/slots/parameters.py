@@ -10,31 +10,17 @@ slot with both parts below B has magnitude below sqrt(2) B):
 
 The second is about one client, whose integers are at most 2^30 in magnitude: the overflow proof of an encoding
 for two or more clients says so, since clients * largest <= 2^31 - 1.
-
-Security: 128 bits, classical, ternary secret, "Security Guidelines for Implementing Homomorphic Encryption"
-(Bossuat et al. 2024, IACR ePrint 2024/463); every prime counts, a special prime included.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
+from he.security import MAX_CLIENTS, NOISE_BOUND, SEED_BYTES, SUM_BITS, VALUE_BITS, KeyMode, check_security
 from secagg.errors import Refused, did_you_mean
-
-KeyMode = Literal["public", "symmetric"]
-
-MAX_LOG2_Q: Mapping[int, int] = MappingProxyType({4096: 106, 8192: 214, 16384: 430})
-SUM_BITS = 31
-VALUE_BITS = 30
-MAX_CLIENTS = 1 << 20
-SEED_BYTES = 64
-# SEAL's centred binomial noise: the difference of two sums of 21 bits, variance 21 / 2, never beyond 21.
-NOISE_BOUND = 21
-NOISE_VARIANCE = 10.5
 
 
 @dataclass(frozen=True)
@@ -110,15 +96,6 @@ class Parameters:
     def sum_bytes(self, length: int) -> int:
         """Exact bytes of a sum of encryptions of `length` integers, in either key mode."""
         return self.ciphertexts(length) * 2 * self.polynomial_bytes
-
-
-def check_security(degree: int, primes: Iterable[int]) -> None:
-    """Raise `Refused` unless Q, the product of all primes, has 128-bit security at `degree` (C2)."""
-    if degree not in MAX_LOG2_Q:
-        raise Refused(f"polynomial degree {degree}, expected one of {', '.join(map(str, MAX_LOG2_Q))}")
-    bits = math.prod(primes).bit_length()
-    if bits > MAX_LOG2_Q[degree]:
-        raise Refused(f"log2 Q = {bits} at degree {degree}; 128-bit security allows {MAX_LOG2_Q[degree]} at most")
 
 
 # The largest primes of 56 and 60 bits that are 1 modulo 8192.

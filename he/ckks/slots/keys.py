@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from he.embedding import to_coefficients
-from he.noise import secret_slot_bound
-from he.parameters import Parameters
+from he.ckks.slots.embedding import to_coefficients
+from he.ckks.slots.noise import secret_slot_bound
+from he.ckks.slots.parameters import Parameters
+from he.ckks.slots.seal import Slots, open_seal
 from he.residues import Malformed, Residues, pack, records, unpack
-from he.seal import Slots, open_seal
 from secagg.errors import Refused
 
 _DRAWS = 100

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from he.decryption import Decryptor
-from he.encryption import SeededEncryptor
-from he.keys import SecretKey, generate
-from he.noise import require_exact
-from he.parameters import KeyMode, Parameters
-from he.seal import open_seal
+from he.ckks.slots.decryption import Decryptor
+from he.ckks.slots.encryption import SeededEncryptor
+from he.ckks.slots.keys import SecretKey, generate
+from he.ckks.slots.noise import require_exact
+from he.ckks.slots.parameters import Parameters
+from he.ckks.slots.seal import open_seal
+from he.security import KeyMode
 from he.sums import SeededSum
 from secagg.protocol import Rng
 from secagg.spec import RoundSpec

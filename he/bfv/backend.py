@@ -12,16 +12,16 @@ noise or the key, whoever publishes it.
 
 Guarantee: against a passive server that does not collude with the key holder (shared: with no client), the
 updates are semantically secure under ring-LWE at 128 bits. The decrypted sum is exact for every cohort that `check`
-accepts (`he.bfv_parameters`).
+accepts (`he.bfv.parameters`).
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from he.bfv_parameters import COMPACT, bfv_preset, require_no_failure
-from he.bfv_scheme import BfvScheme
-from he.encrypted_sum import EncryptedSum, KeyedParameters
+from he.backend import EncryptedSum, KeyedParameters
+from he.bfv.parameters import COMPACT, bfv_preset, require_no_failure
+from he.bfv.scheme import BfvScheme
 from secagg.guarantees import Guarantees
 from secagg.settings import Settings
 from secagg.spec import RoundSpec

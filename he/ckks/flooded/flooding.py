@@ -38,8 +38,8 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
-from he.parameters import NOISE_BOUND, KeyMode
-from he.rings import RINGS, RingParameters
+from he.ckks.flooded.rings import RINGS, RingParameters
+from he.security import NOISE_BOUND, KeyMode
 from secagg.errors import Refused
 from secagg.gaussian import SIGMA_MAX
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
-from he.encrypted_rounds import UPLOAD_PARTS, EncryptedClient, EncryptedServer, SumHolder
 from he.key_setup import HOLDER, HolderSetup, LeaderSetup, PublicKeySetup, SecretKeySetup, ServerSharedSetup, leader
+from he.rounds import UPLOAD_PARTS, EncryptedClient, EncryptedServer, SumHolder
 from he.scheme import PublicScheme, Scheme
 from secagg.errors import Refused
 from secagg.frames import HEADER_BYTES

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from he.bfv_decryption import BfvDecryptor
-from he.bfv_encryption import BfvEncryptor
-from he.bfv_keys import BfvPublicKey, BfvSecretKey, generate_bfv
-from he.bfv_parameters import BfvParameters
-from he.bfv_seal import open_bfv_seal
-from he.parameters import KeyMode
+from he.bfv.decryption import BfvDecryptor
+from he.bfv.encryption import BfvEncryptor
+from he.bfv.keys import BfvPublicKey, BfvSecretKey, generate_bfv
+from he.bfv.parameters import BfvParameters
+from he.bfv.seal import open_bfv_seal
+from he.security import KeyMode
 from he.sums import CiphertextSum, PublicSum, SeededSum
 from secagg.protocol import Rng
 from secagg.spec import RoundSpec

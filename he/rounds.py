@@ -1,4 +1,4 @@
-"""A round of an encrypted sum: client, server and key holder. The steps are written down in `he.ckks`.
+"""A round of an encrypted sum: client, server and key holder. The steps are written down in `he.ckks.backend`.
 
 A ciphertext has exactly one valid length for a spec, its residues are checked in numpy, and what SEAL reads is
 rebuilt locally (`he.sums`): no byte that a peer chose reaches SEAL's parser as a header.

@@ -3,7 +3,7 @@
 SEAL's plain modulus ends below 2^60, and a coefficient here holds more. One decryption under the plain modulus
 t = 2^level_bits gives the highest digits H: the digits below and the noise shift it by less than one half.
 Then q H / t is taken off the ciphertext, the rest multiplied by t, and the next digits are the highest. The
-noise is multiplied too, which is what the inequality of `he.bfv_parameters` has T and not t for.
+noise is multiplied too, which is what the inequality of `he.bfv.parameters` has T and not t for.
 
 Guarantee: a sum of up to `max_clients` honest ciphertexts is opened exactly, always, and what is returned is a
 function of the integers alone. A ciphertext that was made to probe the key, such as (0, q / T), decrypts as well
@@ -16,12 +16,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from he.bfv_keys import BfvSecretKey
-from he.bfv_parameters import BfvParameters, require_no_failure
-from he.bfv_seal import open_bfv_seal
-from he.digits import Digits, open_encoder
-from he.parameters import KeyMode
+from he.bfv.digits import Digits, open_encoder
+from he.bfv.keys import BfvSecretKey
+from he.bfv.parameters import BfvParameters, require_no_failure
+from he.bfv.seal import open_bfv_seal
 from he.residues import Malformed, Residues, add_into
+from he.security import KeyMode
 from he.sums import sum_residues
 
 

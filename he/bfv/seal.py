@@ -1,6 +1,6 @@
 """A SEAL context for BFV: encryptions of zero out, ciphertexts and keys in, all as residues (see `he.seal_files`).
 
-SEAL never sees a message: it encrypts zero, and `he.digits` adds the message to the residues. Ciphertexts of
+SEAL never sees a message: it encrypts zero, and `he.bfv.digits` adds the message to the residues. Ciphertexts of
 BFV are in coefficient form. Templates of the members that stand in front of residues come from objects that SEAL
 made under the same parameters: ciphertexts at q, the public key at q times the special prime.
 """
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tenseal import sealapi
 
-from he.bfv_parameters import BfvParameters
-from he.parameters import SEED_BYTES
+from he.bfv.parameters import BfvParameters
 from he.residues import Bytes, Residues
 from he.seal_files import ARRAY_BYTES, inflated, load, read, zstd_decompress
+from he.security import SEED_BYTES
 from secagg.errors import Refused
 
 _CIPHERTEXT_MEMBERS = 73

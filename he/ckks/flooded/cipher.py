@@ -16,12 +16,12 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from he.encryption import Integers, check_values
-from he.flooding import Flooding
-from he.parameters import SUM_BITS
+from he.ckks.flooded.flooding import Flooding
+from he.ckks.flooded.rings import RingParameters, add_integers, add_into, add_message, ciphertexts, pack, split
+from he.ckks.flooded.seal import open_ring
 from he.residues import Malformed, Residues, records
-from he.ring_seal import open_ring
-from he.rings import RingParameters, add_integers, add_into, add_message, ciphertexts, pack, split
+from he.scheme import Integers, check_values
+from he.security import SUM_BITS, VALUE_BITS
 from secagg.errors import Refused
 from secagg.gaussian import discrete_gaussian
 from secagg.sealing import Rng
@@ -112,7 +112,7 @@ class RingEncryptor:
         Raises:
             InvalidUpdate: not a one-dimensional signed integer array, or a value over 2^30 in magnitude.
         """
-        check_values(values)
+        check_values(values, largest=1 << VALUE_BITS)
         return self._records(values)
 
     def _records(self, values: Integers) -> Iterator[bytes]:

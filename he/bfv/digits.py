@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from he.bfv_parameters import BfvParameters
+from he.bfv.parameters import BfvParameters
 from he.residues import Residues
 
 Digits = NDArray[np.int64]

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from he.parameters import check_security
 from he.residues import Bytes, Malformed, Residues
+from he.security import check_security
 from secagg.errors import Refused, did_you_mean
 
 Signed = NDArray[np.int64]

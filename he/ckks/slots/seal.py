@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tenseal import sealapi
 
-from he.parameters import SEED_BYTES, Parameters
+from he.ckks.slots.parameters import Parameters
 from he.residues import Bytes, Residues
 from he.seal_files import CIPHERTEXT_MEMBERS, PLAINTEXT_MEMBERS, load, read, zstd_decompress
+from he.security import SEED_BYTES
 from secagg.errors import Refused
 
 Slots = NDArray[np.complex128]

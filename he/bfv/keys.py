@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from he.bfv_parameters import BfvParameters
-from he.bfv_seal import open_bfv_seal
+from he.bfv.parameters import BfvParameters
+from he.bfv.seal import open_bfv_seal
 from he.residues import Bytes, Malformed, Residues, ciphertext_residues, pack, records
 
 _PLACES = np.array([0, 2, 4, 6], np.uint8)

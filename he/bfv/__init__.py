@@ -1,0 +1,1 @@
+"""BFV: exact sums of several integers in one coefficient."""

@@ -1,0 +1,1 @@
+"""CKKS under a shared key: integers in complex slots, seeded ciphertexts, one prime."""
