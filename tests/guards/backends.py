@@ -240,7 +240,7 @@ GUARDS = (
     Guard(
         "a value keeps to its share of the digit",
         ("C2",),
-        "he/bfv/encryption.py",
+        "he/scheme.py",
         "if max(int(values.max()), -int(values.min())) > largest:",
         "if False:",
         (f"{BFV_ENGINE}::test_a_value_beyond_its_share_of_the_digit_stays_at_the_client",),
