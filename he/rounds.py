@@ -156,7 +156,7 @@ class EncryptedServer(_EncryptedRound):
         return () if self._has_holder or UPLOAD not in self._closed else self._sums()
 
     def store(self) -> dict[str, Any]:
-        return {"count": self._sum.count, "sum": self._sum.to_bytes() if self._sum.count else b""}
+        return {"count": self._sum.count, "sum": self._sum.state() if self._sum.count else b""}
 
     def load(self, fields: dict[str, Any]) -> None:
         if fields["count"]:

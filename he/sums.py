@@ -58,8 +58,12 @@ class CiphertextSum(Protocol):
         """The sum so far, `parameters.sum_bytes(length)`. Raises `Refused` if nothing was added."""
         ...
 
+    def state(self) -> bytes:
+        """The sum so far for `restore`: all of it, where `to_bytes` leaves something out. Raises `Refused` likewise."""
+        ...
+
     def restore(self, body: bytes, *, count: int) -> None:
-        """Go on from what `to_bytes` gave after `count` folds, one at least. Raises `Malformed`."""
+        """Go on from what `state` gave after `count` folds, one at least. Raises `Malformed`."""
         ...
 
 
@@ -93,6 +97,8 @@ class PublicSum:
         for start in range(0, self._ciphertexts, _BLOCK):
             out[start : start + _BLOCK] = pack(self._total[start : start + _BLOCK], self._parameters)
         return out.tobytes()
+
+    state = to_bytes
 
     def restore(self, body: bytes, *, count: int) -> None:
         """See `CiphertextSum.restore`."""
@@ -140,6 +146,8 @@ class SeededSum:
         if self.count == 0:
             raise Refused("nothing was added to this sum")
         return b"".join(pack(self._adder.ciphertext_residues(item), self._parameters).tobytes() for item in self._total)
+
+    state = to_bytes
 
     def restore(self, body: bytes, *, count: int) -> None:
         """See `CiphertextSum.restore`."""

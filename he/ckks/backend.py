@@ -47,7 +47,7 @@ class CkksParameters(KeyedParameters):
 
     preset: str = ""
     flooding_bits: Annotated[int, Field(ge=MIN_BITS, le=128)] = MIN_BITS
-    query_budget: Annotated[int, Field(ge=1, le=1 << 20)] = 1000
+    query_budget: Annotated[int, Field(ge=1, le=1 << 20)] = 500
 
 
 class Ckks(EncryptedSum):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from he.ckks.flooded.cipher import CoefficientSum, RingSecretKey, generate_pair
-from he.ckks.flooded.rings import NARROW, ROOMY, pack
+from he.ckks.flooded.rings import NARROW, ROOMY
+from he.ckks.flooded.wire import pack_sum
 from he.ckks.slots.keys import SecretKey
 from he.ckks.slots.parameters import COMPACT, WIDE
 from he.key_setup import HOLDER, KEY_ID, PUBLIC_KEY, SECRET_KEY
@@ -95,7 +96,11 @@ def test_c3_a_ciphertext_of_other_parameters_is_rejected(name: str) -> None:
     federation = Federation(name)
     spec = federation.spec()
     length = spec.encoding.length(257)
-    foreign = bytes(NARROW.fresh_bytes(length) if name == "ckks" else WIDE.fresh_bytes(length, "symmetric"))
+    foreign = bytes(
+        build("ckks", {"preset": NARROW.name}).backend.scheme.fresh_bytes(length)
+        if name == "ckks"
+        else WIDE.fresh_bytes(length, "symmetric")
+    )
 
     def swap(letter: Letter) -> Iterable[Letter]:
         if is_vector(letter) and letter.sender == "site-2":
@@ -231,10 +236,10 @@ def test_c5_a_probe_in_place_of_the_sum_reveals_nothing_and_ends_the_round() -> 
 
     def probe(body: bytes) -> bytes:
         headers, ciphertexts = attack.parts(body)
-        half = ROOMY.polynomial_bytes
         probe = np.zeros((2, 2, ROOMY.degree), np.uint64)
         probe[1, :, 0] = [1, ROOMY.delta % ROOMY.primes[1]]  # Delta modulo p would be 0: transparent
-        return attack.join(headers, pack(probe, ROOMY) * (len(ciphertexts) // (2 * half)))
+        record = pack_sum(probe, ROOMY)
+        return attack.join(headers, record * (len(ciphertexts) // len(record)))
 
     with pytest.raises(Aborted, match="honest ciphertexts; nothing was revealed"):
         attack.run(probe)

@@ -105,8 +105,16 @@ GUARDS = (
         "the noise is for the worst error of every client",
         ("C6",),
         "he/ckks/flooded/flooding.py",
-        'bound = math.ceil(clients * fresh_error(parameters.degree, "public", special=parameters.special))',
+        "bound = math.ceil(clients * worst_error(parameters))",
         "bound = 1",
+        ("tests/he/test_flooding.py",),
+    ),
+    Guard(
+        "bits that a client leaves out are errors to hide",
+        ("C6", "C9"),
+        "he/ckks/flooded/flooding.py",
+        " + wire.fresh_error(parameters)",
+        "",
         ("tests/he/test_flooding.py",),
     ),
     Guard(

@@ -5,7 +5,8 @@ import os
 import numpy as np
 
 from he.ckks.flooded.cipher import RingEncryptor, generate_pair
-from he.ckks.flooded.rings import ROOMY, unpack
+from he.ckks.flooded.rings import ROOMY
+from he.ckks.flooded.wire import unpack_fresh
 from he.ckks.slots.encryption import SeededEncryptor
 from he.ckks.slots.keys import generate
 from he.ckks.slots.parameters import COMPACT
@@ -33,7 +34,7 @@ def test_public_encryptions_of_one_value_share_no_residue() -> None:
     values = np.zeros(ROOMY.degree, np.int64)
     bodies = [b"".join(encryptor.encrypt(values)) for _ in range(2)]
     bodies += [in_a_child(encryptor, values) for _ in range(2)]
-    residues = [unpack(np.frombuffer(body, np.uint8).reshape(2, -1), ROOMY) for body in bodies]
+    residues = [unpack_fresh(np.frombuffer(body, np.uint8)[None], ROOMY) for body in bodies]
     for i in range(4):
         for j in range(i):
             assert not (residues[i] == residues[j]).any()

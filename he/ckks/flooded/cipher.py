@@ -17,9 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from he.ckks.flooded.flooding import Flooding
-from he.ckks.flooded.rings import RingParameters, add_integers, add_into, add_message, ciphertexts, pack, split
+from he.ckks.flooded.rings import RingParameters, add_integers, add_into, add_message, split
 from he.ckks.flooded.seal import open_ring
-from he.residues import Malformed, Residues, records
+from he.ckks.flooded.wire import (
+    check_fresh,
+    fresh_fields,
+    kept_fields,
+    pack_fresh,
+    pack_kept,
+    pack_sum,
+    record_bytes,
+    sum_error,
+    sum_fields,
+    unpack_fresh,
+    unpack_kept,
+    unpack_sum,
+)
+from he.residues import Bytes, Malformed, Residues, records
 from he.scheme import Integers, check_values
 from he.security import SUM_BITS, VALUE_BITS
 from secagg.errors import Refused
@@ -107,7 +121,7 @@ class RingEncryptor:
         self._encryptor = self._seal.encryptor(self._seal.public_key(key.residues))
 
     def encrypt(self, values: Integers) -> Iterator[bytes]:
-        """Yield the records of `values`, shape `(n,)`, in order: `parameters.fresh_bytes(n)` in all.
+        """Yield the records of `values`, shape `(n,)`, in order: `fresh_bytes(parameters, n)` in all.
 
         Raises:
             InvalidUpdate: not a one-dimensional signed integer array, or a value over 2^30 in magnitude.
@@ -119,7 +133,7 @@ class RingEncryptor:
         for start in range(0, values.size, self.parameters.degree):
             both = self._seal.encrypt_zero(self._encryptor)
             add_message(both[0], values[start : start + self.parameters.degree].astype(np.int64), self.parameters)
-            yield pack(both, self.parameters)
+            yield pack_fresh(both, self.parameters)
 
 
 class CoefficientSum:
@@ -128,37 +142,41 @@ class CoefficientSum:
     def __init__(self, parameters: RingParameters, length: int) -> None:
         self.count = 0
         self._parameters = parameters
-        self._length = length
+        self._ciphertexts = parameters.ciphertexts(length)
         self._total: Residues | None = None
 
     def fold(self, body: bytes | memoryview) -> None:
         """See `CiphertextSum.fold`."""
-        parameters = self._parameters
-        count = parameters.ciphertexts(self._length)
-        rows = records(body, count=count, record_bytes=2 * parameters.polynomial_bytes)
-        for start in range(0, count, _BLOCK):
-            ciphertexts(rows[start : start + _BLOCK], parameters)
+        rows = self._records(body, fresh_fields(self._parameters))
+        check_fresh(rows, self._parameters)
         # Unpacked a second time rather than kept: a block stays in cache, a whole message would not.
         if self._total is None:
-            self._total = np.zeros((count, 2, 2, parameters.degree), np.uint64)
-        for start in range(0, count, _BLOCK):
-            add_into(
-                self._total[start : start + _BLOCK], ciphertexts(rows[start : start + _BLOCK], parameters), parameters
-            )
+            self._total = np.zeros((len(rows), 2, 2, self._parameters.degree), np.uint64)
+        for start in range(0, len(rows), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            add_into(self._total[block], unpack_fresh(rows[block], self._parameters), self._parameters)
         self.count += 1
 
     def to_bytes(self) -> bytes:
         """See `CiphertextSum.to_bytes`."""
-        if self._total is None:
-            raise Refused("nothing was added to this sum")
-        return pack(self._total, self._parameters)
+        return b"".join(pack_sum(both, self._parameters) for both in self._filled())
+
+    def state(self) -> bytes:
+        """See `CiphertextSum.state`."""
+        return b"".join(pack_kept(both, self._parameters) for both in self._filled())
 
     def restore(self, body: bytes, *, count: int) -> None:
         """See `CiphertextSum.restore`."""
-        parameters = self._parameters
-        rows = records(body, count=parameters.ciphertexts(self._length), record_bytes=2 * parameters.polynomial_bytes)
-        self._total = ciphertexts(rows, parameters)
+        self._total = unpack_kept(self._records(body, kept_fields(self._parameters)), self._parameters)
         self.count = count
+
+    def _records(self, body: bytes | memoryview, fields: tuple[int, ...]) -> Bytes:
+        return records(body, count=self._ciphertexts, record_bytes=record_bytes(fields, self._parameters.degree))
+
+    def _filled(self) -> Residues:
+        if self._total is None:
+            raise Refused("nothing was added to this sum")
+        return self._total
 
 
 class RingDecryptor:
@@ -180,9 +198,9 @@ class RingDecryptor:
             Malformed: not the exact length, a residue not below its prime, transparent, or no honest sum.
         """
         parameters, step = self.parameters, self.parameters.step
-        reach = self._noise.reach // parameters.primes[0] + 1
+        reach = (self._noise.reach + sum_error(parameters)) // parameters.primes[0] + 1
         count = parameters.ciphertexts(length)
-        rows = records(body, count=count, record_bytes=2 * parameters.polynomial_bytes)
+        rows = records(body, count=count, record_bytes=record_bytes(sum_fields(parameters), parameters.degree))
         out = np.empty((count, parameters.degree), np.int64)
         honest = True
         for start in range(0, count, 2):
@@ -195,9 +213,9 @@ class RingDecryptor:
             raise Malformed(f"not a sum of {clients} honest ciphertexts")
         return values[:length]
 
-    def _flooded(self, rows: NDArray[np.uint8]) -> Residues:
+    def _flooded(self, rows: Bytes) -> Residues:
         """c0 + c1 s + noise of one or two ciphertexts: residues of shape `(count, 2, N)`, in coefficient form."""
-        both = ciphertexts(rows, self.parameters)
+        both = unpack_sum(rows, self.parameters)
         second = both[:, 1]
         phases = self._key.times(np.stack((second[0], second[-1])))[: len(both)].copy()
         add_into(phases, both[:, 0], self.parameters)

@@ -23,6 +23,9 @@ The error of a fresh encryption, a coefficient (SEAL: ternary u and s, noise wit
     the same, special prime P     divided by P and rounded, with a rounding of 1/2 in c0 and in c1, which s multiplies:
                                   21 (2N + 1) / P + (N + 1) / 2
 
+What a fresh ciphertext leaves out of c0 on the wire comes on top (`wire.fresh_error`). What a sum leaves out
+is known to its sender: it takes room from the noise, and is nothing to hide.
+
 Encoding integers into coefficients errs by nothing (`rings`).
 
 Guarantee: let at most alpha ciphertexts, each a sum of at most C encryptions made as the protocol says (by clients
@@ -38,6 +41,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+from he.ckks.flooded import wire
 from he.ckks.flooded.rings import RINGS, RingParameters
 from he.security import NOISE_BOUND, KeyMode
 from secagg.errors import Refused
@@ -85,6 +89,11 @@ def fresh_error(degree: int, key_mode: KeyMode, *, special: int | None = None) -
     return whole if special is None else whole / special + Fraction(degree + 1, 2)
 
 
+def worst_error(parameters: RingParameters) -> Fraction:
+    """The worst error of a coefficient of one fresh ciphertext as it arrives."""
+    return fresh_error(parameters.degree, "public", special=parameters.special) + wire.fresh_error(parameters)
+
+
 def flooding_sigma(bound: int, *, degree: int, queries: int, bits: int) -> int:
     """The formula, rounded up, in integers throughout.
 
@@ -122,7 +131,7 @@ def flooding(parameters: RingParameters, *, clients: int, length: int, rounds: i
 
 
 def _flooding(parameters: RingParameters, clients: int, length: int, rounds: int, bits: int) -> Flooding:
-    bound = math.ceil(clients * fresh_error(parameters.degree, "public", special=parameters.special))
+    bound = math.ceil(clients * worst_error(parameters))
     queries = parameters.ciphertexts(length) * rounds
     sigma = flooding_sigma(bound, degree=parameters.degree, queries=queries, bits=bits)
     return Flooding(sigma, bound, bits, queries)
@@ -130,13 +139,17 @@ def _flooding(parameters: RingParameters, clients: int, length: int, rounds: int
 
 def _most_rounds(parameters: RingParameters, wanted: Flooding, rounds: int) -> int:
     """The largest query budget that fits where `rounds` does not: sigma grows with its square root."""
-    room = min((parameters.delta // 2 - parameters.primes[0] - wanted.bound) / TAIL, SIGMA_MAX)
+    room = min((_room(parameters) - wanted.bound) / TAIL, SIGMA_MAX)
     return math.floor(rounds * (room / wanted.sigma_float) ** 2 * (1 - 1e-9))
 
 
 def _fits(parameters: RingParameters, noise: Flooding) -> bool:
-    # One part p is lost when the residues modulo p are dropped (`rings.split`).
-    return noise.sigma_float <= SIGMA_MAX and 2 * (noise.reach + parameters.primes[0]) < parameters.delta
+    return noise.sigma_float <= SIGMA_MAX and noise.reach < _room(parameters)
+
+
+def _room(parameters: RingParameters) -> int:
+    """How far errors and noise may reach: half a step, less what sums leave out, less a part p (`rings.split`)."""
+    return parameters.delta // 2 - wire.sum_error(parameters) - parameters.primes[0]
 
 
 class QueryBudget:

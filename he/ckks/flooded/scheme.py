@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from he.ckks.flooded import wire
 from he.ckks.flooded.cipher import (
     CoefficientSum,
     RingDecryptor,
@@ -89,13 +90,16 @@ class RingScheme:
         return CoefficientSum(self.parameters, length)
 
     def fresh_bytes(self, length: int) -> int:
-        return self.parameters.fresh_bytes(length)
+        return self._bytes(length, wire.fresh_fields(self.parameters))
 
     def sum_bytes(self, length: int) -> int:
-        return self.parameters.sum_bytes(length)
+        return self._bytes(length, wire.sum_fields(self.parameters))
 
     def sum_memory(self, length: int) -> int:
         return self.parameters.ciphertexts(length) * 2 * len(self.parameters.primes) * self.parameters.degree * 8
+
+    def _bytes(self, length: int, fields: tuple[int, ...]) -> int:
+        return self.parameters.ciphertexts(length) * wire.record_bytes(fields, self.parameters.degree)
 
 
 class BudgetedDecryptor:
