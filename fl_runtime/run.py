@@ -112,16 +112,18 @@ def load_federation(experiment: Experiment) -> Federation:
 
 def build_backend(experiment: Experiment) -> Composition:
     """The experiment's backend. It must be able to carry what the algorithm needs."""
-    privacy = experiment.privacy
-    parameters = dict(privacy.parameters)
-    if "rounds" in parameter_names(privacy.backend):
-        rounds = experiment.experiment.rounds
-        if parameters.setdefault("rounds", rounds) != rounds:
-            raise Refused(f"privacy.rounds: got {parameters['rounds']}, the experiment has {rounds}; leave it out")
+    privacy, rounds = experiment.privacy, experiment.experiment.rounds
+    parameters, known = dict(privacy.parameters), parameter_names(privacy.backend)
+    if "rounds" in known and parameters.setdefault("rounds", rounds) != rounds:
+        raise Refused(f"privacy.rounds: got {parameters['rounds']}, the experiment has {rounds}; leave it out")
+    if "query_budget" in known:
+        parameters.setdefault("query_budget", rounds)
     composition = build(privacy.backend, parameters)
+    if (budget := composition.backend.parameters.get("query_budget", rounds)) < rounds:
+        raise Refused(f"privacy.query_budget: got {budget}, the experiment has {rounds} rounds; leave it out")
     if composition.training is not None:
         raise Refused(f"privacy.backend: no trainer applies {composition.training.name!r} yet")
-    spent = composition.spent(experiment.experiment.rounds)
+    spent = composition.spent(rounds)
     if spent is not None and spent["sampling_rate"] != 1:
         raise Refused(
             f"privacy.sampling_rate: got {spent['sampling_rate']:g}, expected 1: cohorts here are no secret Poisson "

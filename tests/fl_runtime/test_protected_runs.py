@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fl_runtime.config import load
-from fl_runtime.run import RunSummary, run_experiment
+from fl_runtime.run import RunSummary, build_backend, run_experiment
+from secagg.errors import Refused
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -68,3 +69,10 @@ def test_fedprox_without_mu_is_fedavg_bit_for_bit_through_a_backend(tmp_path: Pa
     prox = run("digits.toml", "algorithm.mu=0.0", *settings)
     average = run_experiment(load(fedavg, settings))
     assert prox.evaluations == average.evaluations
+
+
+def test_a_key_is_for_as_many_rounds_as_the_run_has_and_fewer_are_refused_before_the_first() -> None:
+    settings = load(EXAMPLES / "digits.toml", ("privacy.backend=ckks", "experiment.rounds=7"))
+    assert build_backend(settings).backend.parameters["query_budget"] == 7
+    with pytest.raises(Refused, match=r"privacy\.query_budget: got 6, the experiment has 7 rounds"):
+        run("digits.toml", "privacy.backend=ckks", "experiment.rounds=7", "privacy.query_budget=6")

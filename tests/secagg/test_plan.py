@@ -77,3 +77,8 @@ def test_memory_and_bytes_grow_with_the_model_and_not_with_the_clients() -> None
 def test_a_plan_that_cannot_be_made_is_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(Refused):
         make_plan(build("plain"), **({"params": 10, "clients": 3, "rounds": 1} | sizes))
+
+
+def test_more_rounds_than_a_key_opens_are_refused() -> None:
+    with pytest.raises(Refused, match="round 6 is over the query budget of 5 rounds under one key"):
+        make_plan(build("ckks", {"query_budget": 5}), params=10, clients=3, rounds=6)
