@@ -26,6 +26,7 @@ from secagg.spec import RoundSpec
 from tests.adversary.federation import BACKENDS, Federation, step_of
 
 PER_ROUND = 100
+ROUNDS_A_KEY = 400
 ROUND_LIMIT_S = 120
 MEMORY_CAP_MIB = 1024
 
@@ -105,19 +106,19 @@ def campaign(name: str, count: int, seed: int) -> Counter[str]:
     """Run both halves against one backend; what became of the messages."""
     rng = random.Random(f"{name}/{seed}")
     outcomes: Counter[str] = Counter()
-    federation = Federation(name)
-    numbers = iter(range(1, 1 << 30))
-    for _ in rounds_until(lambda: outcomes["damaged in transit"] >= count // 2):
+    rounds = rounds_to_damage(name)
+    while outcomes["damaged in transit"] < count // 2:
+        federation, spec = next(rounds)
         wire = InTransit(federation, min(PER_ROUND, count // 2 - outcomes["damaged in transit"]), rng)
         federation.wire = wire
-        outcome = federation.round(next(numbers))
+        outcome = federation.round(spec=spec)
         federation.check(outcome)
         if len(outcome.rejected) != wire.sent:
             sys.exit(f"{name}: {wire.sent} damaged messages, {len(outcome.rejected)} rejected")
         outcomes["damaged in transit"] += wire.sent
-    letters = count_letters(federation, next(numbers))
-    for _ in rounds_until(lambda: outcomes["signed by an insider"] >= count // 2):
-        spec = federation.spec(next(numbers))
+    letters = count_letters(*next(rounds))
+    while outcomes["signed by an insider"] < count // 2:
+        federation, spec = next(rounds)
         insider = Insider(federation, spec, rng.randrange(1, letters + 1), rng)
         federation.wire = insider
         try:
@@ -127,18 +128,20 @@ def campaign(name: str, count: int, seed: int) -> Counter[str]:
         else:
             outcomes["... rejected" if outcome.rejected else "... taken as its own"] += 1
         outcomes["signed by an insider"] += insider.sent
+    signal.alarm(0)
     return outcomes
 
 
-def rounds_until(done: object) -> Iterator[None]:
-    """Rounds, each under an alarm, until `done()`."""
-    while not done():  # type: ignore[operator]
-        signal.alarm(ROUND_LIMIT_S)
-        yield
-        signal.alarm(0)
+def rounds_to_damage(name: str) -> Iterator[tuple[Federation, RoundSpec]]:
+    """Rounds without end, each under an alarm of its own, with new keys before a key's budget is spent."""
+    while True:
+        federation = Federation(name)
+        for number in range(1, ROUNDS_A_KEY + 1):
+            signal.alarm(ROUND_LIMIT_S)
+            yield federation, federation.spec(number)
 
 
-def count_letters(federation: Federation, number: int) -> int:
+def count_letters(federation: Federation, spec: RoundSpec) -> int:
     letters = 0
 
     def watch(letter: Letter) -> Iterable[Letter]:
@@ -147,7 +150,7 @@ def count_letters(federation: Federation, number: int) -> int:
         return (letter,)
 
     federation.wire = watch
-    federation.round(number)
+    federation.round(spec=spec)
     return letters
 
 
