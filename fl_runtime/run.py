@@ -35,7 +35,7 @@ from secagg.driver import Outcome
 from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import Identity
-from secagg.registry import Composition, build, parameter_names
+from secagg.registry import Composition, build, for_rounds
 from secagg.vectors import Layout
 
 if TYPE_CHECKING:
@@ -113,12 +113,7 @@ def load_federation(experiment: Experiment) -> Federation:
 def build_backend(experiment: Experiment) -> Composition:
     """The experiment's backend. It must be able to carry what the algorithm needs."""
     privacy, rounds = experiment.privacy, experiment.experiment.rounds
-    parameters, known = dict(privacy.parameters), parameter_names(privacy.backend)
-    if "rounds" in known and parameters.setdefault("rounds", rounds) != rounds:
-        raise Refused(f"privacy.rounds: got {parameters['rounds']}, the experiment has {rounds}; leave it out")
-    if "query_budget" in known:
-        parameters.setdefault("query_budget", rounds)
-    composition = build(privacy.backend, parameters)
+    composition = build(privacy.backend, for_rounds(privacy.backend, privacy.parameters, rounds))
     if (budget := composition.backend.parameters.get("query_budget", rounds)) < rounds:
         raise Refused(f"privacy.query_budget: got {budget}, the experiment has {rounds} rounds; leave it out")
     if composition.training is not None:

@@ -76,6 +76,20 @@ def parameter_names(name: str) -> frozenset[str]:
     return frozenset(field for part in _expand(name) for field in _load(part, name).Parameters.model_fields)
 
 
+def for_rounds(name: str, parameters: Mapping[str, Any], rounds: int) -> dict[str, Any]:
+    """The parameters of `build(name, ...)` for a run of so many rounds: what it is spent over and a key is good for.
+
+    Raises:
+        Refused: an unknown name, or another number of `rounds` is given.
+    """
+    known, filled = parameter_names(name), dict(parameters)
+    if "rounds" in known and filled.setdefault("rounds", rounds) != rounds:
+        raise Refused(f"rounds is {filled['rounds']}, and the run has {rounds}; leave it out")
+    if "query_budget" in known:
+        filled.setdefault("query_budget", rounds)
+    return filled
+
+
 def _expand(name: str) -> list[str]:
     """`dp` alone is a layer around `plain`."""
     parts = name.split("+")

@@ -25,13 +25,10 @@ def command(
 ) -> None:
     """Plan a run: bytes, seconds, epsilon, and what each party sees."""
     from secagg.cli.options import parse_settings, write_json
-    from secagg.errors import Refused
     from secagg.plan import make_plan
-    from secagg.registry import build, parameter_names
+    from secagg.registry import build, for_rounds
 
-    parameters = parse_settings(settings)
-    if "rounds" in parameter_names(backend) and parameters.setdefault("rounds", rounds) != rounds:
-        raise Refused(f"--set rounds={parameters['rounds']}: use --rounds, which is {rounds}")
+    parameters = for_rounds(backend, parse_settings(settings), rounds)
     plan = make_plan(build(backend, parameters), params=params, clients=clients, rounds=rounds)
     _print(plan)
     if json_file is not None:
