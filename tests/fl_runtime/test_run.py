@@ -118,7 +118,7 @@ def test_the_public_spec_does_not_tell_the_rows_of_the_largest_client() -> None:
         (["privacy.backend=ckks", "privacy.key_mode=shared"], "set acknowledge_shared_key = true"),
         (
             ["privacy.backend=dp", "privacy.target_epsilon=8.0", "privacy.rounds=1"],
-            "privacy.rounds: got 1, the experiment has 2",
+            "rounds is 1, and the run has 2",
         ),
         (["privacy.backend=dp", "privacy.sampling_rate=0.5"], "privacy.sampling_rate: got 0.5, expected 1"),
         (["privacy.backend=dp", "privacy.max_weight=5"], "privacy.max_weight"),
