@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class PublicIdentity:
         # A point of low order would make the secret with everybody a public constant (M12).
         agree(_PROBE, self.agreement)
 
-    @property
+    @cached_property
     def fingerprint(self) -> bytes:
         """32 bytes that stand for both keys: what people compare, what frames and specs carry."""
         return hashlib.sha256(b"secagg/v1/identity" + self.signing + self.agreement).digest()
@@ -160,6 +161,11 @@ class Directory(Mapping[PartyId, PublicIdentity]):
 
     def __init__(self, members: Mapping[PartyId, PublicIdentity]) -> None:
         self._members = {check_party_id(name): members[name] for name in sorted(members)}
+
+    @cached_property
+    def fingerprints(self) -> Mapping[PartyId, bytes]:
+        """Every member's fingerprint."""
+        return {name: identity.fingerprint for name, identity in self._members.items()}
 
     def __getitem__(self, name: PartyId) -> PublicIdentity:
         try:

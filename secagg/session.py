@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -230,9 +229,9 @@ class RoundSession:
 
     # What roles use.
 
-    @cached_property
+    @property
     def clients(self) -> frozenset[PartyId]:
-        return frozenset(self.spec.roster.clients)
+        return self.spec.roster.client_set
 
     def open_step(self, step: int, senders: Iterable[PartyId], *, limit: int, awaited: bool = True) -> None:
         """From now on, one message of `step` is taken from each of `senders`, with at most `limit` bytes.

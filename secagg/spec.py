@@ -53,7 +53,22 @@ class Roster(BaseModel):
         everybody = {SERVER: self.server, **self.clients, **self.helpers}
         return {name: bytes.fromhex(value) for name, value in everybody.items()}
 
-    @property
+    @cached_property
+    def client_set(self) -> frozenset[PartyId]:
+        """The clients' names."""
+        return frozenset(self.clients)
+
+    @cached_property
+    def client_names(self) -> tuple[PartyId, ...]:
+        """The clients' names, sorted: their order in every set that travels as bits."""
+        return tuple(sorted(self.clients))
+
+    @cached_property
+    def client_places(self) -> Mapping[PartyId, int]:
+        """Where each client stands in `client_names`."""
+        return {name: place for place, name in enumerate(self.client_names)}
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over names, roles and fingerprints."""
         return hashlib.sha256(b"secagg/v1/roster" + canonical_json(self.model_dump())).hexdigest()
