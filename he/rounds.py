@@ -108,7 +108,7 @@ class EncryptedClient(_EncryptedRound):
         return True
 
     def protect(self, integers: Integers) -> Iterable[Send]:
-        return (self.send(SERVER, UPLOAD, b"".join(self._encryptor.encrypt(integers))),)
+        return (self.send(SERVER, UPLOAD, *self._encryptor.encrypt(integers)),)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         if self._decryptor is not None:

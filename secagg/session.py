@@ -255,22 +255,22 @@ class RoundSession:
             raise Aborted(f"the spec gives {name!r} another identity than this site knows")
         return identity
 
-    def send(self, to: PartyId, step: int, body: bytes | memoryview, *, part: int = 0) -> Send:
-        """Frame, tag and sign a body."""
+    def send(self, to: PartyId, step: int, *body: bytes | memoryview) -> Send:
+        """Frame, tag and sign a body, given in one piece or in several."""
         identity = self.party.identity
         nonce = self.party.rng(NONCE_BYTES)
         header = Header(
             step=step,
-            part=part,
-            length=len(body),
+            part=0,
+            length=sum(map(len, body)),
             spec=self.spec.digest,
             sender=identity.public.fingerprint,
             recipient=self.peer(to).fingerprint,
             nonce=nonce,
-            tag=self._channel(to).tag(nonce, body),
+            tag=self._channel(to).tag(nonce, *body),
         )
         signed = header.sign_with(identity.sign(header.signed_bytes()))
-        return Send(to, b"".join([signed.to_bytes(), body]))
+        return Send(to, b"".join([signed.to_bytes(), *body]))
 
     def require_cohort(self, contributors: Collection[PartyId]) -> None:
         """Raise `Aborted` unless enough clients stand in the sum (T9)."""
