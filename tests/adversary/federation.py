@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from he.key_setup import HOLDER
 from secagg.driver import Driver, Letter, Outcome, deliver
 from secagg.fixedpoint import FixedPoint
 from secagg.frames import Header, split
@@ -23,8 +24,10 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "smpc": ("smpc", {}),
     "smpc of two": ("smpc", {"aggregators": 2}),
     "ckks": ("ckks", {}),
+    "ckks verified": ("ckks", {"verified": True}),
     "ckks shared key": ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
     "bfv": ("bfv", {}),
+    "bfv verified": ("bfv", {"verified": True}),
     "bfv shared key": ("bfv", {"key_mode": "shared", "acknowledge_shared_key": True}),
     "dp": ("dp", {"noise_multiplier": 2e-9}),
 }
@@ -109,8 +112,8 @@ class Federation:
 
 
 def is_vector(letter: Letter) -> bool:
-    """Whether a letter carries a client's protected vector to the server."""
-    return letter.kind == "frame" and letter.to == SERVER and letter.sender.startswith("site-")
+    """Whether a letter carries a client's protected vector to whoever adds: the server, or in `verified` the holder."""
+    return letter.kind == "frame" and letter.to in (SERVER, HOLDER) and letter.sender.startswith("site-")
 
 
 def step_of(letter: Letter) -> int:

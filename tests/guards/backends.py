@@ -57,7 +57,7 @@ GUARDS = (
         "the holder checks the minimum cohort itself",
         ("T9",),
         "he/rounds.py",
-        "self.require_cohort(contributors)",
+        "self.require_cohort(signed)",
         "pass",
         (f"{CKKS}::test_t9_the_holder_opens_nothing_for_fewer_signatures_than_the_minimum",),
     ),
