@@ -181,7 +181,7 @@ def _verify_round(body: Mapping[str, Any], place: int, directory: Directory) -> 
     if len(evidence) < spec.minimum_cohort:
         raise fail(f"{len(evidence)} signed contributions, the minimum cohort is {spec.minimum_cohort}")
     if spec.uploads_to not in directory:
-        raise fail(f"{spec.uploads_to!r}, to whom the contributions went, is not in the directory")
+        raise fail(f"{spec.uploads_to!r}, to whom contributions went, is not in the directory")
     for name, signed in evidence.items():
         if name not in spec.roster.clients or name not in directory:
             raise fail(f"contributor {name!r} is not in the roster and the directory")
