@@ -108,8 +108,8 @@ class EncryptedRound(RoundSession):
             raise Aborted(f"{HOLDER!r} is silent, and only it can open the sum; nothing was revealed")
 
 
-class _SignedSumRound(EncryptedRound):
-    """The server adds, and shows whoever has a key the sum behind the contributors' signed headers."""
+class _SumOpener(EncryptedRound):
+    """Whoever has a key: the server shows it a sum, behind the contributors' signed headers."""
 
     @property
     def sum_limit(self) -> int:
@@ -128,7 +128,7 @@ class _SignedSumRound(EncryptedRound):
         return self.decrypt(ciphertexts, signed, key), sorted(signed)
 
 
-class EncryptedClient(_SignedSumRound):
+class EncryptedClient(_SumOpener):
     """Encrypts its integers; under a shared key it opens the sum as well."""
 
     def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
@@ -154,7 +154,7 @@ class EncryptedClient(_SignedSumRound):
         return ()
 
 
-class EncryptedServer(_SignedSumRound):
+class EncryptedServer(EncryptedRound):
     """Adds ciphertexts as they arrive, and has the sum opened by whoever holds the key."""
 
     def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
@@ -216,7 +216,7 @@ class EncryptedServer(_SignedSumRound):
         self.result = SecureSum.of(opened.signed(), self.heard(UPLOAD), self.spec.encoding)
 
 
-class SumHolder(_SignedSumRound):
+class SumHolder(_SumOpener):
     """Opens one sum in a round, when enough clients have signed contributions to it under this spec."""
 
     def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
