@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from he.key_setup import HOLDER
 from he.residues import Malformed
 from he.rounds import RESULT, SUM, UPLOAD, UPLOAD_PARTS, evidence_bytes
+from he.scheme import Encryptor
 from secagg import record
 from secagg.driver import Letter
 from secagg.errors import Aborted, Refused, Rejected
@@ -229,17 +231,30 @@ def test_c5_a_colluders_crafted_ciphertext_brings_out_a_key_that_opens_nothing(n
     """The holder cannot tell it from an honest one. But all that the server has to use the key on is sealed."""
     federation = Federation(name, size=SIZE)
     server, thief = Recorder(federation), KeyThief(federation)
-    public = record.decode(federation.driver._setup[COLLUDER])["role"]["key"]
-    scheme = federation.backend.scheme  # type: ignore[attr-defined]
-    own = b"".join(scheme.encryptor(public, clients=5).encrypt(integers_of(federation, COLLUDER)))
-    frame = federation.seal_upload(COLLUDER, server.spec, thief.craft(own))
-    server.change = lambda letter: (
-        [replace(letter, frame=frame)] if is_vector(letter) and letter.sender == COLLUDER else [letter]
-    )
+    sessions = federation.keep_sessions()
+    own: list[bytes] = []
+
+    class Crafting:
+        """The colluder's software, changed in this one place."""
+
+        def __init__(self, honest: Encryptor) -> None:
+            self.honest = honest
+
+        def encrypt(self, values: Integers) -> Iterable[bytes]:
+            own.append(b"".join(self.honest.encrypt(values)))
+            yield thief.craft(own[0])
+
+    def collude(letter: Letter) -> Iterable[Letter]:
+        yield letter
+        if letter.kind == "proposal" and letter.to == COLLUDER:
+            session: Any = sessions[COLLUDER]
+            session._encryptor = Crafting(session._encryptor)
+
+    server.change = collude
     key = thief.key(federation.round(spec=server.spec).result.totals)
     assert key == secret_key(federation)
     expected = integers_of(federation, COLLUDER)[:8].tolist()
-    assert thief.open(own, key) == expected  # a ciphertext, if it had one, would open
+    assert thief.open(own[0], key) == expected  # a ciphertext, if it had one, would open
     for name, frame in server.uploads.items():
         sealed = frame[HEADER_BYTES:]
         try:
