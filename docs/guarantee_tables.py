@@ -13,8 +13,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "`plain`": ("plain", {}),
     "`smpc`": ("smpc", {}),
     "`ckks`": ("ckks", {}),
+    "`ckks`, verified": ("ckks", {"verified": True}),
     "`ckks`, shared key": ("ckks", SHARED),
     "`bfv`": ("bfv", {}),
+    "`bfv`, verified": ("bfv", {"verified": True}),
     "`bfv`, shared key": ("bfv", SHARED),
     "`dp`": ("dp", {}),
 }

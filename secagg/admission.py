@@ -76,6 +76,8 @@ def admit(spec: RoundSpec, policy: Policy, directory: Directory, *, task: str, b
         raise Aborted(f"the spec is for another backend, or other parameters, than this site's {backend.name!r}")
     if spec.phase == "setup" and not backend.has_setup:
         raise Aborted(f"the spec is a set-up, and {backend.name!r} has none")
+    if spec.uploads_to != (expected := backend.guarantees.uploads_to):
+        raise Aborted(f"uploads_to is {spec.uploads_to!r}, with {backend.name!r} it is {expected!r}")
     backend.check(spec)
     if (upload := backend.traffic(spec).client_upload) > MAX_BODY_BYTES:
         raise Aborted(f"an upload would take {upload} bytes, a frame holds {MAX_BODY_BYTES}")

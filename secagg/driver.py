@@ -145,6 +145,7 @@ class Driver:
                 clients=marks(clients if clients is not None else self.clients),
                 helpers=marks(self.backend.helpers()),
             ),
+            uploads_to=self.backend.guarantees.uploads_to,
             minimum_cohort=self.minimum_cohort,
             layout=layout,
             encoding=encoding,

@@ -29,15 +29,17 @@ EXACT: list[tuple[str, dict[str, Any], float]] = [
     ("smpc", {"aggregators": 5, "suite": "aes256ctr"}, 1e-6),
     ("ckks", {}, 1e-6),
     ("ckks", {"preset": "n4096-q88"}, 1e-6),
+    ("ckks", {"verified": True}, 1e-6),
     ("ckks", SHARED, 1e-6),
     ("ckks", SHARED | {"preset": "n4096-q60"}, 1e-6),
     # The sum is exact; in 24 bits the encoding is coarser.
     ("bfv", {}, 1e-5),
     ("bfv", {"preset": "n8192-3x32"}, 1e-6),
+    ("bfv", {"verified": True}, 1e-5),
     ("bfv", SHARED, 1e-5),
 ]
 ALL = [*EXACT, ("dp", {}, 0.0), ("dp+smpc", {"noise": "server"}, 0.0), ("dp+ckks", {"noise": "server"}, 0.0)]
-ALL += [("dp+bfv", {"noise": "server"}, 0.0)]
+ALL += [("dp+bfv", {"noise": "server"}, 0.0), ("dp+bfv", {"noise": "server", "verified": True}, 0.0)]
 
 
 @pytest.mark.parametrize("params", [1, 4095, 4096, 4097, 20_011])

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from he.key_setup import HOLDER
+from he.rounds import UPLOAD
 from secagg.driver import Driver, Letter, Outcome, deliver
 from secagg.fixedpoint import FixedPoint
-from secagg.frames import Header, split
+from secagg.frames import HEADER_BYTES, Header, split
 from secagg.identity import SERVER, PartyId
 from secagg.protocol import Party, Session
 from secagg.registry import build
-from secagg.sealing import NONCE_BYTES, Channel
+from secagg.sealing import NONCE_BYTES, Channel, seal, unseal
 from secagg.spec import RoundSpec, task_digest
 from secagg.vectors import Layout
 
@@ -23,8 +25,10 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "smpc": ("smpc", {}),
     "smpc of two": ("smpc", {"aggregators": 2}),
     "ckks": ("ckks", {}),
+    "ckks verified": ("ckks", {"verified": True}),
     "ckks shared key": ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
     "bfv": ("bfv", {}),
+    "bfv verified": ("bfv", {"verified": True}),
     "bfv shared key": ("bfv", {"key_mode": "shared", "acknowledge_shared_key": True}),
     "dp": ("dp", {"noise_multiplier": 2e-9}),
 }
@@ -107,10 +111,23 @@ class Federation:
         )  # fmt: skip
         return header.sign_with(identity.sign(header.signed_bytes())).to_bytes() + body
 
+    def seal_upload(self, sender: PartyId, spec: RoundSpec, ciphertexts: bytes) -> bytes:
+        """For a holder that adds: a frame with any ciphertexts, as `sender` itself would seal and sign it."""
+        sealed = seal(ciphertexts, self.driver.identities[HOLDER].public.agreement, context=self._bound(sender, spec))
+        return self.forge(sender, HOLDER, spec, UPLOAD, sealed)
+
+    def open_upload(self, sender: PartyId, spec: RoundSpec, frame: bytes | memoryview) -> bytes:
+        """The ciphertexts in such a frame, with the holder's own key."""
+        key = self.driver.identities[HOLDER].agreement_key
+        return unseal(frame[HEADER_BYTES:], key, context=self._bound(sender, spec))
+
+    def _bound(self, sender: PartyId, spec: RoundSpec) -> bytes:
+        return spec.digest + self.driver.identities[sender].public.fingerprint
+
 
 def is_vector(letter: Letter) -> bool:
-    """Whether a letter carries a client's protected vector to the server."""
-    return letter.kind == "frame" and letter.to == SERVER and letter.sender.startswith("site-")
+    """Whether a letter carries a client's protected vector to whoever adds: the server, or in `verified` the holder."""
+    return letter.kind == "frame" and letter.to in (SERVER, HOLDER) and letter.sender.startswith("site-")
 
 
 def step_of(letter: Letter) -> int:

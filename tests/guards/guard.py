@@ -9,6 +9,7 @@ COHORT = "tests/adversary/test_cohort.py"
 SMPC = "tests/adversary/test_smpc.py"
 CKKS = "tests/adversary/test_ckks.py"
 BFV = "tests/adversary/test_bfv.py"
+VERIFIED = "tests/adversary/test_verified.py"
 BFV_ENGINE = "tests/he/test_bfv.py"
 
 

@@ -30,6 +30,7 @@ FIELDS: dict[str, Any] = {
         "clients": {f"site-{n}": f"{n + 1:02x}" * 32 for n in range(5)},
         "helpers": {"aggregator-1": "aa" * 32},
     },
+    "uploads_to": "server",
     "minimum_cohort": 4,
     "layout": {
         "tensors": [
@@ -86,6 +87,7 @@ CHANGED = {
     ),
     "helper's key": changed("roster", "helpers", "aggregator-1", to="ff" * 32),
     "no helper": changed("roster", "helpers", to={}),
+    "uploads_to": changed("uploads_to", to="aggregator-1"),
     "minimum_cohort": changed("minimum_cohort", to=3),
     "tensor name": changed("layout", "tensors", 0, "name", to="v"),
     "tensor shape": changed("layout", "tensors", 0, "shape", to=[3, 2]),
@@ -226,6 +228,8 @@ BAD: dict[str, dict[str, Any]] = {
     "parameters a list": {"parameters": []},
     "parameters nested": {"parameters": {"a": {"b": 1}}},
     "too many parameters": {"parameters": {str(n): 1 for n in range(65)}},
+    "uploads_to a stranger": {"uploads_to": "aggregator-2"},
+    "uploads_to a client": {"uploads_to": "site-1"},
     "minimum_cohort true": {"minimum_cohort": True},
     "minimum_cohort as a word": {"minimum_cohort": "4"},
     "minimum_cohort 4.0": {"minimum_cohort": 4.0},
