@@ -25,6 +25,7 @@ from he.backend import EncryptedSum, KeyedParameters
 from he.bfv.parameters import COMPACT, bfv_preset, require_no_failure
 from he.bfv.scheme import BfvScheme
 from he.guarantees import guarantees
+from he.security import SECURITY_BITS
 from secagg.guarantees import Guarantees
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
@@ -53,10 +54,8 @@ class Bfv(EncryptedSum):
     def guarantees(self) -> Guarantees:
         preset = self._preset
         bits, most = preset.modulus.bit_length(), preset.max_clients(self.scheme.key_mode)
-        ring = (
-            f"N={preset.degree}, q of {bits} bits, {preset.digits} integers of {preset.digit_bits} bits a coefficient, "
-            "128-bit security"
-        )
+        packing = f"{preset.digits} integers of {preset.digit_bits} bits a coefficient"
+        ring = f"{preset.name}: N={preset.degree}, q of {bits} bits, {packing}, {SECURITY_BITS}-bit security"
         return guarantees(
             self.mode,
             encryption=f"BFV homomorphic encryption ({ring})",

@@ -33,6 +33,7 @@ from he.ckks.flooded.scheme import RingScheme
 from he.ckks.slots.parameters import COMPACT, PRESETS, preset
 from he.ckks.slots.scheme import CkksScheme
 from he.guarantees import guarantees
+from he.security import SECURITY_BITS
 from secagg.errors import Refused
 from secagg.guarantees import Guarantees
 from secagg.settings import Settings
@@ -73,7 +74,7 @@ class Ckks(EncryptedSum):
     @property
     def guarantees(self) -> Guarantees:
         preset = self._scheme.parameters
-        ring = f"N={preset.degree}, {preset.modulus_bits} bits of modulus, 128-bit security"
+        ring = f"{preset.name}: N={preset.degree}, {preset.modulus_bits} bits of modulus, {SECURITY_BITS}-bit security"
         exactness = "rounded to the integer grid: the integer sum, exact except with probability 2^-40"
         flooded = f"{exactness}, flooded beforehand with noise of {self._bits} statistical bits"
         unflooded = "clients open sums without flooding: to publish one, or more of it than is rounded, needs flooding"
