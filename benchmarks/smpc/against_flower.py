@@ -38,7 +38,7 @@ def main() -> None:
     rows: dict[str, list[tuple[float, float, float, float, float]]] = {}
     # In turn, so that a slow moment of the machine falls on all of them.
     for _ in range(options.repeat):
-        peer = run_flower(workload, degree=options.degree, threshold=threshold)
+        peer, _ = run_flower(workload, degree=options.degree, threshold=threshold)
         figures = statistics.median(peer.clients.values()), peer.server, peer.wall, peer.upload, peer.error
         rows.setdefault("Flower", []).append(figures)
         for suite in SUITES:
