@@ -327,7 +327,7 @@ def test_types_of_the_ring_and_its_bytes_on_the_wire(bits: int) -> None:
 
 @pytest.mark.parametrize(("modulus_bits", "clients", "max_weight"), [edge for edge in EDGES if edge[0] < 64])
 def test_m11_rounding_up_at_the_rings_edge_is_in_the_proof(modulus_bits: Any, clients: int, max_weight: int) -> None:
-    """At the largest bound for rounding to nearest no room is left to round up. (Floats near 2^63 are more than a step apart.)"""
+    """At the largest bound for rounding to nearest no room is left to round up."""
     sizes = {"clients": clients, "max_weight": max_weight, "fraction_bits": MIN_FRACTION_BITS}
     bound = edge(modulus_bits, clients, max_weight)
     with pytest.raises(Refused, match=f"needs {modulus_bits + 1} bits"):

@@ -105,7 +105,7 @@ def test_m10_a_vector_on_which_the_counter_would_begin_again_is_refused() -> Non
     # 256 GiB and one element that nobody has allocated: only its size is looked at.
     too_long = np.lib.stride_tricks.as_strided(np.zeros(1, np.uint64), (MAX_VECTOR_BYTES // 8 + 1,), (8,))
     with pytest.raises(Refused, match="a vector of 274877906952 bytes, and a mask stream has 274877906944"):
-        apply_masks(too_long, [(stream(1), 1)])
+        apply_masks(too_long, [])
 
 
 def test_signs_threads_and_devices_that_there_are_not_are_refused() -> None:
