@@ -179,14 +179,14 @@ class FixedPoint(BaseModel):
 
         Raises:
             InvalidUpdate: the weight is not a whole number in [0, max_weight], or not 1 under a divisor (T17).
-            Refused: rounding is stochastic, and `rng` fails to give two different keys.
+            Refused: rounding is stochastic, and `rng` gives no key.
         """
         weight = self.check_weight(weight)
         out = np.empty(self.length(vector.size), self.dtype)
         factor = weight * self.scale
         limit = Fraction(self.value_bound) * weight * 2**self.fraction_bits
-        rounding = rounder(self.rounding, rng)
         scratch = np.empty(min(_CHUNK, vector.size), np.float64)
+        rounding = rounder(self.rounding, rng, scratch.size)
         clipped = 0
         for start in range(0, vector.size, _CHUNK):
             values = vector[start : start + _CHUNK]
