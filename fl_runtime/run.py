@@ -149,6 +149,7 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
             value_bound=bound,
             max_weight=largest,
             modulus_bits=privacy.modulus_bits,
+            rounding=privacy.rounding,
             sum_bits=sum_bits,
         )
     if privacy.max_weight not in (None, 1):
@@ -157,7 +158,12 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
         # No coordinate of a clipped update is larger than its norm.
         bound = float(composition.backend.parameters.get("clip_l2", bound))
     return FixedPoint.fit(
-        clients=clients, value_bound=bound, modulus_bits=privacy.modulus_bits, divisor=clients, sum_bits=sum_bits
+        clients=clients,
+        value_bound=bound,
+        modulus_bits=privacy.modulus_bits,
+        divisor=clients,
+        rounding=privacy.rounding,
+        sum_bits=sum_bits,
     )
 
 

@@ -119,20 +119,26 @@ class Workload:
         return vector, 1 if uniform_weights else int(generator.integers(1, MAX_WEIGHT + 1))
 
 
-def encoding_for(backend: Backend, clients: int) -> FixedPoint:
-    """The encoding of the benchmark's inputs: the finest that fits a 32-bit ring and the backend's sums."""
+def encoding_for(backend: Backend, clients: int, *, modulus_bits: int = 32) -> FixedPoint:
+    """The encoding of the benchmark's inputs: the finest that fits the ring and the backend's sums."""
     uniform = backend.guarantees.uniform_weights
     return FixedPoint.fit(
         clients=clients,
         value_bound=1.0,
         max_weight=1 if uniform else MAX_WEIGHT,
+        modulus_bits=modulus_bits,
         divisor=clients if uniform else None,
         sum_bits=backend.sum_bits,
     )
 
 
 def run_bench(
-    composition: Composition, workload: Workload, *, repeat: int = 1, progress: Callable[[], object] = lambda: None
+    composition: Composition,
+    workload: Workload,
+    *,
+    repeat: int = 1,
+    modulus_bits: int = 32,
+    progress: Callable[[], object] = lambda: None,
 ) -> BenchReport:
     """Run the benchmark; `progress` is called for every contribution made."""
     if composition.training is not None:
@@ -140,7 +146,8 @@ def run_bench(
     backend = composition.backend
     names = workload.names()
     driver = Driver(backend, names)
-    layout, encoding = Layout.flat(workload.params), encoding_for(backend, workload.clients)
+    layout = Layout.flat(workload.params)
+    encoding = encoding_for(backend, workload.clients, modulus_bits=modulus_bits)
     driver.set_up(layout=layout, encoding=encoding)
     checker = _Checker(workload, backend, encoding)
     vanished = set(names[len(names) - workload.dropouts :])

@@ -119,7 +119,7 @@ class RoundSession:
 
     def contribute(self, vector: NDArray[np.float32], weight: int = 1) -> Iterable[Send]:
         self.spec.layout.check(vector)
-        return self.contribute_integers(self.spec.encoding.encode(vector, weight).integers)
+        return self.contribute_integers(self.spec.encoding.encode(vector, weight, rng=self.party.rng).integers)
 
     def contribute_integers(self, integers: Integers) -> Iterable[Send]:
         with self._final():

@@ -22,7 +22,7 @@ from secagg.sealing import ENVELOPE_OVERHEAD, Tampered, seal, unseal
 from secagg.session import RoundSession
 from secagg.spec import RoundSpec
 from smpc.cohort import Malformed, decode_set, encode_set, set_bytes
-from smpc.masks import SEED_BYTES, MaskStream
+from smpc.masks import SEED_BYTES, MaskStream, apply_masks
 
 KEY, SEED, HELD, GO, SHARE, COHORT, AGREE, SUM = range(1, 9)
 
@@ -92,9 +92,11 @@ class AdditiveClient(_AdditiveSession):
 
     def protect(self, integers: Integers) -> Iterable[Send]:
         share = integers.view(self.spec.encoding.ring).copy()
-        for helper, seed in self._seeds.items():
-            stream = MaskStream(seed, suite=self._suite, context=self.pair(self.party.name, helper))
-            stream.subtract_from(share)
+        masks = [
+            MaskStream(seed, suite=self._suite, context=self.pair(self.party.name, helper))
+            for helper, seed in self._seeds.items()
+        ]
+        apply_masks(share, [(mask, -1) for mask in masks])
         self._seeds.clear()
         ring = RingSum(self.spec.encoding, self.length)
         return (self.send(SERVER, SHARE, ring.to_wire(share.view(self.spec.encoding.dtype))),)
@@ -202,9 +204,11 @@ class AdditiveHelper(_AdditiveSession):
             if theirs != digest:
                 raise Aborted(f"{other!r} was shown another client set than this aggregator; nothing was revealed")
         total = np.zeros(self.length, self.spec.encoding.ring)
-        for client in sorted(decode_set(self._cohort, self.spec.roster.client_names)):
-            stream = MaskStream(self._seeds[client], suite=self._suite, context=self.pair(client, self.party.name))
-            stream.add_to(total)
+        masks = [
+            MaskStream(self._seeds[client], suite=self._suite, context=self.pair(client, self.party.name))
+            for client in sorted(decode_set(self._cohort, self.spec.roster.client_names))
+        ]
+        apply_masks(total, [(mask, 1) for mask in masks])
         self._seeds.clear()
         ring = RingSum(self.spec.encoding, self.length)
         return [self.send(SERVER, SUM, ring.to_wire(total.view(self.spec.encoding.dtype)))]

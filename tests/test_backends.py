@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from secagg import record
 from secagg.bench import BenchReport, Workload, encoding_for, run_bench
 from secagg.driver import Driver
+from secagg.errors import Refused
+from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER
 from secagg.plan import make_plan
 from secagg.registry import build
@@ -66,6 +68,50 @@ def test_values_at_the_edge_of_the_ring_are_summed_exactly(name: str) -> None:
         outcome = driver.round(spec, lambda _, edge=edge: (edge, encoding.max_weight))  # type: ignore[misc]
         assert abs(int(outcome.result.totals[0])) > 2 ** ((backend.sum_bits or encoding.modulus_bits) - 2)
         np.testing.assert_array_equal(outcome.result.mean(), edge)
+
+
+@pytest.mark.parametrize("bits", [20, 21, 22, 23, 24])
+@pytest.mark.parametrize("name", ["plain", "smpc"])
+def test_a_narrow_ring_sums_exactly_and_uploads_no_bit_too_many(name: str, bits: int) -> None:
+    """100,000 parameters: three bytes each at 24 bits, and what the headers and seeds take."""
+    report = run_bench(build(name), Workload(100_000, clients=10, dropouts=1), modulus_bits=bits)
+    assert report.exact
+    assert bits / 8 < report.client.upload_bytes_per_param <= bits / 8 + 0.01
+    assert report.max_abs_error <= 2.0 ** -(bits - 9)
+
+
+@pytest.mark.parametrize("name", ["ckks", "bfv", "dp+ckks"])
+def test_a_narrow_ring_is_refused_where_slots_hold_32_bits(name: str) -> None:
+    parameters = {"noise": "server"} if name.startswith("dp+") else {}
+    with pytest.raises(Refused, match="modulus_bits is 24, a slot holds 32 bits; set it to 32"):
+        run_bench(build(name, parameters), Workload(10, clients=4), modulus_bits=24)
+
+
+@pytest.mark.parametrize("name", ["plain", "smpc", "bfv"])
+def test_stochastic_rounding_takes_nothing_from_the_mean_on_a_coarse_grid(name: str) -> None:
+    """To the nearest, 0.3 of a step is nothing for everybody; by chance, the sum has it."""
+    backend, names, size = build(name).backend, [f"site-{number}" for number in range(5)], 20_000
+    layout = Layout.flat(size)
+    value = np.float32(0.3 / 256)
+    sums = {}
+    for rounding in ("nearest", "stochastic"):
+        encoding = FixedPoint(clients=5, value_bound=1.0, fraction_bits=8, divisor=5, rounding=rounding)  # type: ignore[arg-type]
+        driver = Driver(backend, names)
+        driver.set_up(layout=layout, encoding=encoding)
+        spec = driver.spec(1, layout=layout, encoding=encoding, task=task_digest(b"coarse"))
+        sums[rounding] = driver.round(spec, lambda _: (np.full(size, value), 1)).result.totals
+    assert not sums["nearest"].any()
+    # 100,000 draws of probability 0.3: six standard deviations.
+    assert abs(int(sums["stochastic"].sum()) - 30_000) <= 6 * (100_000 * 0.3 * 0.7) ** 0.5
+    assert set(np.unique(sums["stochastic"]).tolist()) <= set(range(6))
+
+
+def test_dp_refuses_to_round_by_chance() -> None:
+    """Its clip has room for half a step a coordinate, which a whole one would exceed (D8)."""
+    encoding = FixedPoint.fit(clients=4, value_bound=1.0, divisor=4, rounding="stochastic")
+    driver = Driver(build("dp").backend, [f"site-{number}" for number in range(4)])
+    with pytest.raises(Refused, match="dp: rounding is 'stochastic', expected 'nearest'"):
+        driver.spec(1, layout=Layout.flat(5), encoding=encoding, task=task_digest(b"dp"))
 
 
 def test_dp_adds_noise_of_the_stated_size_to_clipped_updates() -> None:

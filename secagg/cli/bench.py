@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 @click.option("--dropouts", type=click.IntRange(0), default=0, show_default=True, help="Clients that vanish.")
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="Rounds; medians are given.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the inputs.")
+@click.option(
+    "--modulus-bits", type=int, default=32, show_default=True, help="Ring of the sums: 20 to 24 (packed), 32 or 64."
+)
 @set_option
 @json_option
 def command(
@@ -30,6 +33,7 @@ def command(
     dropouts: int,
     repeat: int,
     seed: int,
+    modulus_bits: int,
     settings: tuple[str, ...],
     json_file: Path | None,
 ) -> None:
@@ -42,7 +46,7 @@ def command(
     workload = Workload(params, clients, dropouts, seed)
     composition = build(backend, parse_settings(settings))
     with progress(f"bench {backend}", total=clients * repeat) as advance:
-        report = run_bench(composition, workload, repeat=repeat, progress=advance)
+        report = run_bench(composition, workload, repeat=repeat, modulus_bits=modulus_bits, progress=advance)
     _print(report, composition.guarantees)
     if json_file is not None:
         write_json(json_file, report.model_dump_json(by_alias=True, indent=2))

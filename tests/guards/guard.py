@@ -11,6 +11,7 @@ CKKS = "tests/adversary/test_ckks.py"
 BFV = "tests/adversary/test_bfv.py"
 VERIFIED = "tests/adversary/test_verified.py"
 BFV_ENGINE = "tests/he/test_bfv.py"
+MASKS = "tests/smpc/masks"
 
 
 @dataclass(frozen=True)
