@@ -9,6 +9,7 @@ Guarantee: to whoever lacks the seed, the masked vector is indistinguishable fro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -54,6 +55,20 @@ class MaskStream:
             piece = vector[start : start + step]
             stream.update_into(memoryview(_ZEROS)[: piece.nbytes], window)
             operation(piece, np.frombuffer(buffer, little_endian, piece.size), out=piece)
+
+
+def apply_masks(
+    vector: NDArray[np.unsignedinteger[Any]],
+    masks: Sequence[tuple[MaskStream, Literal[1, -1]]],
+    *,
+    threads: int = 1,
+) -> None:
+    """Add (1) or take (-1) any number of masks to or from a contiguous vector, in place, modulo the ring."""
+    for stream, sign in masks:
+        if sign == 1:
+            stream.add_to(vector)
+        else:
+            stream.subtract_from(vector)
 
 
 def _cipher(suite: str, key: bytes) -> Cipher[Any]:
