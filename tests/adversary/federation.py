@@ -22,6 +22,8 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {}),
     "smpc": ("smpc", {}),
     "smpc of two": ("smpc", {"aggregators": 2}),
+    "secaggplus": ("secaggplus", {}),
+    "secaggplus passive": ("secaggplus", {"threat": "passive"}),
     "ckks": ("ckks", {}),
     "ckks shared key": ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
     "bfv": ("bfv", {}),

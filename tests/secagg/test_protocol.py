@@ -134,7 +134,7 @@ class RestoredSession:
         return self._call("close", absent)
 
 
-@pytest.mark.parametrize("name", ["relay", "plain", "smpc", "halving+smpc", "ckks", "dp"])
+@pytest.mark.parametrize("name", ["relay", "plain", "smpc", "halving+smpc", "secaggplus", "ckks", "dp"])
 def test_every_session_survives_being_restored_after_every_call(name: str) -> None:
     composition = registry.build(name, {"noise_multiplier": 2e-9} if name == "dp" else {})
     if composition.guarantees.uniform_weights:
@@ -276,6 +276,8 @@ class CrashingSession:
         ("plain", {}),
         ("smpc", {}),
         ("smpc", {"aggregators": 2}),
+        ("secaggplus", {}),
+        ("secaggplus", {"threat": "passive"}),
         ("ckks", {}),
         ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
         ("halving+smpc", {}),
