@@ -18,13 +18,13 @@ client the key, of nobody both.
      8 QUORUM     server -> client   the signatures of `threshold` neighbours                       (active only)
      9 RELEASE    client -> server   one share of each neighbour: of the seed if alive, of the key if not
 
-A client may vanish at any step. Before SHARES it is just not in the round; after it, it is recovered. The round ends with
-the exact sum of those whose vector arrived, or with a named abort if somebody has too few neighbours left.
+A client may vanish at any step. Before SHARES it is just not in the round; after it, it is recovered. The round ends
+with the exact sum of those whose vector arrived, or with a named abort if somebody has too few neighbours left.
 
 Guarantee, as long as at most the stated share of clients colludes with the server: every sum that the server can
 open is of at least `threshold` + 1 clients less the corrupt ones among them, except with probability 2^-40
 (`smpc.secaggplus.calculator`). Against the active server that takes the draw, the signatures, and clients that know
-their neighbours' identities. What arrives is not checked: one client can set the sum, and the server can announce another.
+their neighbours' identities. Vectors are not checked: one client can set the sum, and the server can announce another.
 """
 
 from __future__ import annotations
@@ -41,24 +41,19 @@ from secagg.session import resume
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
 from smpc.cohort import set_bytes
+from smpc.secaggplus import steps
 from smpc.secaggplus.burning import BurnedKeys
 from smpc.secaggplus.client import SecAggPlusClient
 from smpc.secaggplus.keys import ADVERT_BYTES
 from smpc.secaggplus.parameters import SecAggPlusParameters, attained, neighbourhood
-from smpc.secaggplus.role import (
-    NONCE_BYTES,
-    SIGNATURE_BYTES,
-    deliver_bytes,
-    graph_bytes,
-    quorum_bytes,
-    release_bytes,
-    shares_bytes,
-)  # fmt: skip
 from smpc.secaggplus.server import SecAggPlusServer
 
 
 class SecAggPlus:
-    """The backend; see the module's text. `burned` remembers which masks were used: give a folder to survive restarts."""
+    """The backend; see the module's text.
+
+    `burned` remembers which masks its clients have used, in memory. A site that may restart gives it a folder.
+    """
 
     kind: ClassVar[Literal["sum"]] = "sum"
     Parameters: ClassVar[type[Settings]] = SecAggPlusParameters
@@ -86,8 +81,8 @@ class SecAggPlus:
                 "clients": ("who took part and whose vector arrived",),
             },
             key_holder="nobody; the neighbours of a client together could open its update, and release one half each",
-            dropouts="a client may vanish at any step, the sum of those whose vector arrived is exact; too few neighbours "
-            "left of anybody end the round with a named abort",
+            dropouts="a client may vanish at any step, the sum of those whose vector arrived is exact; if too few "
+            "neighbours of anybody are left, the round ends with a named abort",
             exactness="the integer sum is exact",
             two_specs="masks of two specs do not cancel, and clients refuse keys that are signed for another spec",
             limitations=(
@@ -121,11 +116,11 @@ class SecAggPlus:
         around = neighbourhood(self._parameters, roster=clients, present=clients)
         k, t = around.degree, around.threshold
         vector = spec.encoding.length(spec.layout.size) * spec.encoding.ring.itemsize
-        up = [ADVERT_BYTES, shares_bytes(k), vector + NONCE_BYTES, release_bytes(k, k)]
-        down = [graph_bytes(clients, 0, k), deliver_bytes(k, k), 2 * set_bytes(clients)]
+        up = [ADVERT_BYTES, steps.shares_bytes(k), vector + steps.NONCE_BYTES, steps.release_bytes(k, k)]
+        down = [steps.graph_bytes(clients, 0, k), steps.deliver_bytes(k, k), 2 * set_bytes(clients)]
         if self._parameters.threat == "active":
-            up.append(SIGNATURE_BYTES)
-            down.append(quorum_bytes(k, t))
+            up.append(steps.SIGNATURE_BYTES)
+            down.append(steps.quorum_bytes(k, t))
         return Traffic(
             client_upload=sum(up) + len(up) * HEADER_BYTES,
             client_download=sum(down) + len(down) * HEADER_BYTES,

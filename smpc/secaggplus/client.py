@@ -21,39 +21,16 @@ from secagg.sealing import Tampered
 from secagg.spec import RoundSpec
 from smpc.cohort import Mask, encode_mask, set_bytes
 from smpc.masks import SEED_BYTES, MaskStream, apply_masks
+from smpc.secaggplus import steps
 from smpc.secaggplus.burning import BurnedKeys
 from smpc.secaggplus.calculator import MAX_DEGREE
 from smpc.secaggplus.draw import LINK_BYTES, REVEAL_BYTES, NotDrawn, commitment, undrawn_seed
 from smpc.secaggplus.graph import Ring, shuffled
 from smpc.secaggplus.keys import ADVERT_BYTES, Advert, envelope_key, seal, unseal
 from smpc.secaggplus.parameters import SecAggPlusParameters
-from smpc.secaggplus.role import (
-    ADVERTISE,
-    AGREE,
-    ALIVE,
-    DELIVER,
-    ENVELOPE_BYTES,
-    GRAPH,
-    KEY,
-    MASKED,
-    NONCE_BYTES,
-    QUORUM,
-    RELEASE,
-    SELF,
-    SHARES,
-    SIGNATURE_BYTES,
-    Role,
-    deliver_bytes,
-    draw_bytes,
-    draw_step,
-    graph_bytes,
-    no_of_attempts,
-    quorum_bytes,
-    reveal_step,
-    seed_commitment,
-    share_digest,
-)  # fmt: skip
+from smpc.secaggplus.role import Role
 from smpc.secaggplus.shamir import PRIME, SHARE_BYTES, split
+from smpc.secaggplus.sharing import KEY, SELF, no_of_attempts, seed_commitment, share_digest
 
 
 class SecAggPlusClient(Role):
@@ -78,9 +55,9 @@ class SecAggPlusClient(Role):
         self._alive = np.zeros(0, bool)
         self._statement = b""
         roster = len(self.names)
-        self.open_step(GRAPH, [SERVER], limit=graph_bytes(roster, roster, MAX_DEGREE), awaited=False)
+        self.open_step(steps.GRAPH, [SERVER], limit=steps.graph_bytes(roster, roster, MAX_DEGREE), awaited=False)
         for attempt in range(self._attempts):
-            self.open_step(draw_step(attempt), [SERVER], limit=draw_bytes(roster, roster), awaited=False)
+            self.open_step(steps.draw_step(attempt), [SERVER], limit=steps.draw_bytes(roster, roster), awaited=False)
 
     def begin(self) -> Iterable[Send]:
         mask = X25519PrivateKey.from_private_bytes(self.party.rng(32))
@@ -89,22 +66,22 @@ class SecAggPlusClient(Role):
         self._mask_key, self._seal_key = mask.private_bytes_raw(), sealing.private_bytes_raw()
         advert = Advert.make(mask, sealing, commitment(self._chain), spec=self.spec.digest, own=self.party.identity)
         self._mask_public = advert.mask
-        return [self.send(SERVER, ADVERTISE, advert.to_bytes())]
+        return [self.send(SERVER, steps.ADVERTISE, advert.to_bytes())]
 
     @property
     def wants_input(self) -> bool:
         return bool(self._pairs)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
-        if step == GRAPH:
+        if step == steps.GRAPH:
             return self._take_graph(sender, bytes(body))
-        if step == DELIVER:
+        if step == steps.DELIVER:
             return self._take_shares(sender, bytes(body))
-        if step == ALIVE:
+        if step == steps.ALIVE:
             return self._take_alive(sender, body)
-        if step == QUORUM:
+        if step == steps.QUORUM:
             return self._take_quorum(sender, bytes(body))
-        return self._reveal(sender, (step - draw_step(0)) // 2, bytes(body))
+        return self._reveal(sender, (step - steps.draw_step(0)) // 2, bytes(body))
 
     # The draw.
 
@@ -113,7 +90,7 @@ class SecAggPlusClient(Role):
         head = set_bytes(len(self.names))
         draw = self.draw(self._read_present(sender, body[:head]), attempt)
         drawers = draw.drawers.tolist()
-        if len(body) != draw_bytes(len(self.names), len(drawers)):
+        if len(body) != steps.draw_bytes(len(self.names), len(drawers)):
             raise Rejected(sender, f"draw of {len(body)} bytes for {len(drawers)} drawers")
         commitments = [body[at : at + LINK_BYTES] for at in range(head, len(body), LINK_BYTES)]
         if self._own not in drawers or commitments[drawers.index(self._own)] != commitment(self._chain):
@@ -122,7 +99,8 @@ class SecAggPlusClient(Role):
             # A later draw has made this link known: it would no longer be a secret fixed before the others.
             raise Aborted(f"the server goes back to draw {attempt + 1}")
         self._reveals_from = attempt + 1
-        return [self.send(SERVER, reveal_step(attempt), draw.reveal(self._chain, commitments, self.party.identity))]
+        reveal = draw.reveal(self._chain, commitments, self.party.identity)
+        return [self.send(SERVER, steps.reveal_step(attempt), reveal)]
 
     def _read_present(self, sender: PartyId, body: bytes) -> Mask:
         present = self.read_mask(sender, memoryview(body), len(self.names))
@@ -139,14 +117,11 @@ class SecAggPlusClient(Role):
         present = self._read_present(sender, body[:head])
         around = self.around(present)
         drawers = self.draw(present, body[head]).drawers.tolist() if self.drawn(present) and len(body) > head else []
-        if len(body) != graph_bytes(len(self.names), len(drawers), around.degree):
+        if len(body) != steps.graph_bytes(len(self.names), len(drawers), around.degree):
             raise Rejected(sender, f"graph of {len(body)} bytes for degree {around.degree}, {len(drawers)} drawers")
         adverts_at = head + 1 + len(drawers) * REVEAL_BYTES
         seed = self._drawn_seed(present, body[head], drawers, body[head + 1 : adverts_at])
-        order = np.flatnonzero(present)
-        if around.degree < order.size - 1:
-            order = shuffled(order, seed)
-        ring = Ring(order, around.degree)
+        ring = Ring(shuffled(np.flatnonzero(present), seed), around.degree)
         neighbours = ring.of(self._own).tolist()
         adverts = [
             self._checked_advert(neighbour, body[at : at + ADVERT_BYTES])
@@ -156,8 +131,8 @@ class SecAggPlusClient(Role):
         self._mask_publics = [advert.mask for advert in adverts]
         self._seed = self.party.rng(SEED_BYTES)
         message = self._share(neighbours, adverts, around.threshold)
-        self.open_step(DELIVER, [SERVER], limit=deliver_bytes(around.degree, around.degree), awaited=False)
-        return [self.send(SERVER, SHARES, message)]
+        self.open_step(steps.DELIVER, [SERVER], limit=steps.deliver_bytes(around.degree, around.degree), awaited=False)
+        return [self.send(SERVER, steps.SHARES, message)]
 
     def _drawn_seed(self, present: Mask, attempt: int, drawers: list[int], reveals: bytes) -> bytes:
         if not drawers:
@@ -210,7 +185,7 @@ class SecAggPlusClient(Role):
         ring = self._graph
         sharing = self.read_mask(sender, memoryview(body)[: set_bytes(ring.degree)], ring.degree)
         slots = np.flatnonzero(sharing).tolist()
-        if len(body) != deliver_bytes(ring.degree, len(slots)):
+        if len(body) != steps.deliver_bytes(ring.degree, len(slots)):
             raise Rejected(sender, f"shares of {len(body)} bytes for {len(slots)} neighbours")
         threshold = self.around(self._present).threshold
         if len(slots) < threshold:
@@ -218,8 +193,8 @@ class SecAggPlusClient(Role):
         neighbours = ring.of(self._own).tolist()
         key = X25519PrivateKey.from_private_bytes(self._mask_key)
         for place, slot in enumerate(slots):
-            at = set_bytes(ring.degree) + place * ENVELOPE_BYTES
-            share = self._opened(self._incoming[slot], body[at : at + ENVELOPE_BYTES])
+            at = set_bytes(ring.degree) + place * steps.ENVELOPE_BYTES
+            share = self._opened(self._incoming[slot], body[at : at + steps.ENVELOPE_BYTES])
             if share is not None:
                 self._held[slot] = share
             self._pairs[slot] = self._agree(key, self._mask_publics[slot], neighbours[slot])
@@ -244,7 +219,7 @@ class SecAggPlusClient(Role):
     def protect(self, integers: Integers) -> Iterable[Send]:
         self._burned.burn(self._mask_public)
         # Drawn now: even two vectors under one seed would not lie under one mask.
-        nonce = self.party.rng(NONCE_BYTES)
+        nonce = self.party.rng(steps.NONCE_BYTES)
         masked = integers.view(self.spec.encoding.ring).copy()
         neighbours = self._graph.of(self._own).tolist()
         masks: list[tuple[MaskStream, Literal[1, -1]]] = [(self.self_mask(self._seed, self._own, nonce), 1)]
@@ -254,9 +229,9 @@ class SecAggPlusClient(Role):
         apply_masks(masked, masks)
         self._seed = b""
         self._pairs.clear()
-        self.open_step(ALIVE, [SERVER], limit=2 * set_bytes(len(self.names)), awaited=False)
+        self.open_step(steps.ALIVE, [SERVER], limit=2 * set_bytes(len(self.names)), awaited=False)
         vector = RingSum(self.spec.encoding, self.length).to_wire(masked.view(self.spec.encoding.dtype))
-        return [self.send(SERVER, MASKED, b"".join([vector, nonce]))]
+        return [self.send(SERVER, steps.MASKED, b"".join([vector, nonce]))]
 
     # Unmasking.
 
@@ -283,8 +258,8 @@ class SecAggPlusClient(Role):
         if not self.active:
             return self._release()
         self._statement = self.agreed_digest(ring, shared, alive)
-        self.open_step(QUORUM, [SERVER], limit=quorum_bytes(ring.degree, threshold), awaited=False)
-        return [self.send(SERVER, AGREE, self.party.identity.sign(self._statement))]
+        self.open_step(steps.QUORUM, [SERVER], limit=steps.quorum_bytes(ring.degree, threshold), awaited=False)
+        return [self.send(SERVER, steps.AGREE, self.party.identity.sign(self._statement))]
 
     def _take_quorum(self, sender: PartyId, body: bytes) -> Iterable[Send]:
         """Release only if `threshold` neighbours were told what this client was told."""
@@ -292,12 +267,12 @@ class SecAggPlusClient(Role):
         head = set_bytes(ring.degree)
         signing = self.read_mask(sender, memoryview(body)[:head], ring.degree)
         slots = np.flatnonzero(signing).tolist()
-        if len(slots) != threshold or len(body) != quorum_bytes(ring.degree, threshold):
+        if len(slots) != threshold or len(body) != steps.quorum_bytes(ring.degree, threshold):
             raise Rejected(sender, f"{len(slots)} signatures in {len(body)} bytes, expected {threshold}")
         neighbours = ring.of(self._own).tolist()
         for place, slot in enumerate(slots):
-            name, at = self.names[neighbours[slot]], head + place * SIGNATURE_BYTES
-            if not self.peer(name).verify(body[at : at + SIGNATURE_BYTES], self._statement):
+            name, at = self.names[neighbours[slot]], head + place * steps.SIGNATURE_BYTES
+            if not self.peer(name).verify(body[at : at + steps.SIGNATURE_BYTES], self._statement):
                 raise Aborted(f"{name!r} did not sign the client sets that this client was shown; nothing was revealed")
         return self._release()
 
@@ -309,7 +284,7 @@ class SecAggPlusClient(Role):
             held[slot] = True
             parts.append(share[:SHARE_BYTES] if self._alive[slot] else share[SHARE_BYTES:])
         self._held.clear()
-        return [self.send(SERVER, RELEASE, b"".join([encode_mask(held), *parts]))]
+        return [self.send(SERVER, steps.RELEASE, b"".join([encode_mask(held), *parts]))]
 
     @property
     def _graph(self) -> Ring:
@@ -341,7 +316,7 @@ class SecAggPlusClient(Role):
         self._ring = None if fields["ring"] is None else Ring(fields["ring"][0].copy(), fields["ring"][1])
         self._seed, self._incoming = fields["seed"], fields["incoming"]
         self._mask_publics = fields["mask publics"]
-        self._pairs = {slot: secret for slot, secret in fields["pairs"]}
+        self._pairs = dict(fields["pairs"])
         self._sharing, self._alive = fields["sharing"].astype(bool), fields["alive"].astype(bool)
-        self._held = {slot: share for slot, share in fields["held"]}
+        self._held = dict(fields["held"])
         self._statement = fields["statement"]

@@ -50,13 +50,9 @@ class Ring:
     @cached_property
     def places(self) -> Indices:
         """The places in the ring of everybody's neighbours: int64 of shape (clients, degree), by place and slot."""
-        return (np.arange(self.order.size)[:, None] + self._offsets) % self.order.size
+        return np.asarray((np.arange(self.order.size)[:, None] + self._offsets) % self.order.size)
 
     @cached_property
     def mirror(self) -> Indices:
         """For each slot, the slot that one has with that neighbour."""
         return np.arange(self.degree)[::-1].copy()
-
-    def count(self, members: NDArray[np.bool_]) -> Indices:
-        """How many of each place's neighbours are among `members` (a mask over places)."""
-        return np.count_nonzero(members[self.places], axis=1)

@@ -1,4 +1,4 @@
-"""What client and server of `secaggplus` share: steps, lengths of messages, indices, and what masks are bound to.
+"""What client and server of `secaggplus` have in common: numbers of clients, degree and draw, what masks are bound to.
 
 Clients are numbered by the order of their names in the roster; sets of them are masks over those numbers.
 """
@@ -15,73 +15,12 @@ from secagg.identity import PartyId
 from secagg.protocol import Party
 from secagg.session import RoundSession
 from secagg.spec import RoundSpec
-from smpc.cohort import Malformed, Mask, decode_mask, encode_mask, set_bytes
-from smpc.masks import SEED_BYTES, MaskStream
+from smpc.cohort import Malformed, Mask, decode_mask, encode_mask
+from smpc.masks import MaskStream
 from smpc.secaggplus.calculator import Neighbourhood
-from smpc.secaggplus.draw import ATTEMPTS, LINK_BYTES, REVEAL_BYTES, Draw
+from smpc.secaggplus.draw import ATTEMPTS, Draw
 from smpc.secaggplus.graph import Ring
-from smpc.secaggplus.keys import ADVERT_BYTES, SEAL_OVERHEAD
 from smpc.secaggplus.parameters import SecAggPlusParameters, cohort, neighbourhood
-from smpc.secaggplus.shamir import SHARE_BYTES
-
-ADVERTISE, GRAPH, SHARES, DELIVER, MASKED, ALIVE, AGREE, QUORUM, RELEASE = range(1, 10)
-_FIRST_DRAW = 16
-
-SELF, KEY = 0, 1  # the two kinds of share: of the seed of the own mask, of the private mask key
-ENVELOPE_BYTES = SEAL_OVERHEAD + 2 * SHARE_BYTES
-DIGEST_BYTES = 16
-SIGNATURE_BYTES = 64
-NONCE_BYTES = SEED_BYTES
-
-
-def draw_step(attempt: int) -> int:
-    """The step in which the server asks the drawers of an attempt; they answer in the next."""
-    return _FIRST_DRAW + 2 * attempt
-
-
-def reveal_step(attempt: int) -> int:
-    return draw_step(attempt) + 1
-
-
-def graph_bytes(roster: int, drawers: int, degree: int) -> int:
-    """Length of a GRAPH: who is present, the attempt, the reveals of the drawers, the neighbours' adverts."""
-    return set_bytes(roster) + 1 + drawers * REVEAL_BYTES + degree * ADVERT_BYTES
-
-
-def draw_bytes(roster: int, drawers: int) -> int:
-    """Length of a DRAW: who is present, the drawers' commitments."""
-    return set_bytes(roster) + drawers * LINK_BYTES
-
-
-def shares_bytes(degree: int) -> int:
-    """Length of a SHARES: a commitment to the seed, for each neighbour an envelope and a digest of each share."""
-    return 32 + degree * (ENVELOPE_BYTES + 2 * DIGEST_BYTES)
-
-
-def deliver_bytes(degree: int, sharing: int) -> int:
-    """Length of a DELIVER: which neighbours shared, their envelopes."""
-    return set_bytes(degree) + sharing * ENVELOPE_BYTES
-
-
-def quorum_bytes(degree: int, threshold: int) -> int:
-    """Length of a QUORUM: whose signatures follow, and these."""
-    return set_bytes(degree) + threshold * SIGNATURE_BYTES
-
-
-def release_bytes(degree: int, held: int) -> int:
-    """Length of a RELEASE: of which neighbours a share follows, and these."""
-    return set_bytes(degree) + held * SHARE_BYTES
-
-
-def share_digest(spec: bytes, *, owner: bytes, holder: bytes, kind: int, share: bytes) -> bytes:
-    """What the owner tells the server of each share, so that an altered one is known by it (M8)."""
-    text = b"secagg/v1/secaggplus/share" + spec + owner + holder + bytes([kind]) + share
-    return hashlib.sha256(text).digest()[:DIGEST_BYTES]
-
-
-def seed_commitment(spec: bytes, owner: bytes, seed: bytes) -> bytes:
-    """What the owner tells the server of its seed, so that a wrong one is known when it is recovered."""
-    return hashlib.sha256(b"secagg/v1/secaggplus/seed commitment" + spec + owner + seed).digest()
 
 
 class Role(RoundSession):
@@ -127,7 +66,7 @@ class Role(RoundSession):
 
     def drawn(self, present: Mask) -> bool:
         """Whether the order of the ring matters and must not be the server's choice."""
-        return self.active and self.around(present).degree < np.count_nonzero(present) - 1
+        return self.active and self.around(present).degree < int(np.count_nonzero(present)) - 1
 
     def draw(self, present: Mask, attempt: int) -> Draw:
         assumed = cohort(self.parameters, roster=len(self.names), present=int(np.count_nonzero(present)))
@@ -153,7 +92,7 @@ class Role(RoundSession):
 
 
 def no_of_attempts(parameters: SecAggPlusParameters, roster: int) -> int:
-    """In how many draws a client may be asked: none where the graph of the whole roster is complete, or nobody draws."""
+    """In how many draws a client may be asked: in none where the graph of the whole roster is complete."""
     if parameters.threat == "passive":
         return 0
     return ATTEMPTS if neighbourhood(parameters, roster=roster, present=roster).degree < roster - 1 else 0
