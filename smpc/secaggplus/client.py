@@ -27,10 +27,10 @@ from smpc.secaggplus.calculator import MAX_DEGREE
 from smpc.secaggplus.draw import LINK_BYTES, REVEAL_BYTES, NotDrawn, commitment, undrawn_seed
 from smpc.secaggplus.graph import Ring, shuffled
 from smpc.secaggplus.keys import ADVERT_BYTES, Advert, envelope_key, seal, unseal
-from smpc.secaggplus.parameters import SecAggPlusParameters
+from smpc.secaggplus.parameters import SecAggPlusParameters, attempts
 from smpc.secaggplus.role import Role
 from smpc.secaggplus.shamir import PRIME, SHARE_BYTES, split
-from smpc.secaggplus.sharing import KEY, SELF, no_of_attempts, seed_commitment, share_digest
+from smpc.secaggplus.sharing import KEY, SELF, seed_commitment, share_digest
 
 
 class SecAggPlusClient(Role):
@@ -40,7 +40,7 @@ class SecAggPlusClient(Role):
         super().__init__(spec, party, parameters)
         self._burned = burned
         self._own = self.names.index(party.name)
-        self._attempts = no_of_attempts(parameters, len(self.names))
+        self._attempts = attempts(parameters, roster=len(self.names))
         self._reveals_from = 0
         self._chain = b""
         self._mask_key = self._seal_key = self._mask_public = b""

@@ -80,6 +80,13 @@ def neighbourhood(parameters: SecAggPlusParameters, *, roster: int, present: int
     return around
 
 
+def attempts(parameters: SecAggPlusParameters, *, roster: int) -> int:
+    """In how many draws a client may be asked: in none where the graph of the whole roster is complete."""
+    if parameters.threat == "passive" or neighbourhood(parameters, roster=roster, present=roster).degree == roster - 1:
+        return 0
+    return ATTEMPTS
+
+
 def _given(parameters: SecAggPlusParameters, assumed: Cohort) -> Neighbourhood:
     """The degree and threshold that were asked for, with what was left open filled in."""
     n = assumed.clients

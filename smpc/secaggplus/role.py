@@ -18,7 +18,7 @@ from secagg.spec import RoundSpec
 from smpc.cohort import Malformed, Mask, decode_mask, encode_mask
 from smpc.masks import MaskStream
 from smpc.secaggplus.calculator import Neighbourhood
-from smpc.secaggplus.draw import ATTEMPTS, Draw
+from smpc.secaggplus.draw import Draw
 from smpc.secaggplus.graph import Ring
 from smpc.secaggplus.parameters import SecAggPlusParameters, cohort, neighbourhood
 
@@ -89,10 +89,3 @@ class Role(RoundSession):
         low, high = sorted((one, other))
         context = (b"pair", self.spec.digest, self.fingerprint(low), self.fingerprint(high))
         return MaskStream(secret, suite=self.parameters.suite, context=context)
-
-
-def no_of_attempts(parameters: SecAggPlusParameters, roster: int) -> int:
-    """In how many draws a client may be asked: in none where the graph of the whole roster is complete."""
-    if parameters.threat == "passive":
-        return 0
-    return ATTEMPTS if neighbourhood(parameters, roster=roster, present=roster).degree < roster - 1 else 0

@@ -1,6 +1,7 @@
 """The two kinds of share, and what their owner tells the server so that wrong ones are known.
 
-A digest of a share, or a commitment to a seed, says nothing of either: both are too random to be guessed (random oracle).
+A digest of a share, or a commitment to a seed, says nothing of either: they are too random to be guessed (in the
+random oracle model).
 """
 
 from __future__ import annotations
