@@ -26,7 +26,7 @@ from smpc.secaggplus.graph import Indices, Ring, shuffled
 from smpc.secaggplus.keys import ADVERT_BYTES, Advert
 from smpc.secaggplus.parameters import SecAggPlusParameters
 from smpc.secaggplus.role import Role
-from smpc.secaggplus.shamir import LIMBS, PRIME
+from smpc.secaggplus.shamir import LIMBS
 from smpc.secaggplus.sharing import COMMITMENT_BYTES, DIGEST_BYTES, KEY, SELF, seed_commitment, share_digest
 from smpc.secaggplus.tables import Tables
 
@@ -221,6 +221,7 @@ class SecAggPlusServer(Role):
     def _pass_on_agreement(self) -> list[Send]:
         """Show each survivor the signatures of `threshold` neighbours; who has fewer would release nothing."""
         tables = self._tables
+        self._require_recoverable(tables.neighbours_among(tables.agreed))
         asked = tables.agreed & (tables.neighbours_among(tables.agreed) >= tables.threshold)
         self._require_recoverable(tables.neighbours_among(asked))
         self._expect_releases(self._names(asked))
@@ -260,10 +261,8 @@ class SecAggPlusServer(Role):
                 kind=kind,
                 share=share.tobytes(),
             )
-            if given != digest.tobytes() or not tables.shared[owner]:
+            if given != digest.tobytes():
                 raise Rejected(sender, f"its share of {name!r} is not the one that it was given")
-        if (shares >= PRIME).any():
-            raise Rejected(sender, "a share is not a field element")
         tables.held[place] = held
         tables.released[place, slots] = shares
 

@@ -45,8 +45,8 @@ def split(given: Sequence[bytes], *, threshold: int, count: int, rng: Rng = secr
 def combine(points: NDArray[np.integer], shares: Shares) -> list[bytes | None]:
     """Recover m secrets from t shares each: `points` (m, t), the numbers x; `shares` uint32 (m, t, 9).
 
-    Gives None where the shares are not those of any 32-byte secret. Any t shares of distinct x belong to *some*
-    polynomial: that it is the right one has to be checked against something else.
+    Gives None where the shares, which need not be field elements, are not those of any 32-byte secret. Any t shares of
+    distinct x belong to *some* polynomial: that it is the right one has to be checked against something else.
     """
     patterns, which = np.unique(points, axis=0, return_inverse=True)
     weights = _lagrange_at_zero(patterns.astype(np.uint64))[which.reshape(-1)]

@@ -73,7 +73,7 @@ def test_the_tail_equals_counting(population: int, marked: int, drawn: int) -> N
 
 def ring_of(clients: int, degree: int) -> list[set[int]]:
     """The neighbours of every place, slowly."""
-    offsets = {d for d in range(1, degree // 2 + 1)} | ({clients // 2} if degree % 2 else set())
+    offsets = set(range(1, degree // 2 + 1)) | ({clients // 2} if degree % 2 else set())
     return [{(p + s * d) % clients for d in offsets for s in (1, -1)} for p in range(clients)]
 
 
