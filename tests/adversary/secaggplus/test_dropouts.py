@@ -98,6 +98,25 @@ def test_m13_the_vector_of_a_dropped_client_is_never_opened() -> None:
         sessions[SERVER].receive(VICTIM, held[0].frame)
 
 
+def test_a_client_that_nobody_could_recover_is_left_out_before_it_masks() -> None:
+    """Six of thirty are lost around one place of the ring: the client there has six neighbours left of the seven."""
+    federation = Federation("secaggplus", clients=30, degree=12, threshold=7, acknowledge_weak_parameters=True)
+    sessions = federation.keep_sessions()
+    lost: set[PartyId] = set()
+
+    def wire(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and step_of(letter) == steps.GRAPH and not lost:
+            server: Any = sessions[SERVER]
+            lost.update(server._name(place) for place in (2, 4, 8, 9, 27, 28))
+        return () if letter.sender in lost else (letter,)
+
+    federation.wire = wire
+    outcome = federation.round()
+    assert len(outcome.result.contributors) == 23
+    federation.check(outcome, outcome.result.contributors)
+    assert not lost & set(outcome.result.contributors)
+
+
 def test_thirty_random_schedules_of_dropouts() -> None:
     """The small version of `python -m tests.dropouts`."""
     outcomes = campaign(30, seed=7, settings=[name for name in SETTINGS if "70" not in name])

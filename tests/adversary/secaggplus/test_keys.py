@@ -80,7 +80,9 @@ def test_t2_keys_that_the_neighbour_did_not_sign_for_this_round_are_refused(thei
     federation = Federation("secaggplus")
     spec = federation.spec()
     if theirs == "another round's":
-        keys = advert_with(federation, federation.spec(2), "site-0")
+        digest, identity = federation.spec(2).digest, federation.driver.identities["site-0"]
+        pair = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+        keys = Advert.make(*pair, bytes(32), spec=digest, own=identity).to_bytes()
     else:
         keys = advert_with(federation, spec, "site-3" if theirs == "another client's" else SERVER)
     wire = Altering(federation, spec, steps.GRAPH, with_advert_of(federation, "site-0", keys), to=[VICTIM])

@@ -117,6 +117,26 @@ def test_a_reveal_that_does_not_hold_is_rejected_and_the_rest_draw_again(edit: E
     assert [error.sender for error in outcome.rejected] == [VICTIM]
 
 
+def test_a_drawer_that_signs_a_link_it_did_not_commit_to_is_rejected() -> None:
+    """Everything else in order: a corrupt drawer that may choose its link last would choose the order."""
+    federation = Federation("secaggplus", **SPARSE)
+    sessions = federation.keep_sessions()
+    spec = federation.spec()
+
+    def wire(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and letter.sender == VICTIM and step_of(letter) == steps.reveal_step(0):
+            server: Any = sessions[SERVER]
+            signed = server.draw(server._present, 0).signed(list(server._commitments().values()), bytes(32))
+            body = bytes(32) + federation.driver.identities[VICTIM].sign(signed)
+            letter = replace(letter, frame=federation.forge(VICTIM, SERVER, spec, steps.reveal_step(0), body))
+        return (letter,)
+
+    federation.wire = wire
+    outcome = federation.round(spec=spec)
+    federation.check(outcome, set(federation.names) - {VICTIM})
+    assert [error.why for error in outcome.rejected] == ["what it reveals is not what it committed to"]
+
+
 def test_a_draw_that_loses_somebody_every_time_ends_with_a_name() -> None:
     federation = Federation("secaggplus", **SPARSE)
     lost_in = {name: attempt for attempt, name in enumerate(federation.names[:ATTEMPTS])}
