@@ -69,7 +69,7 @@ class SecAggPlus:
     @property
     def guarantees(self) -> Guarantees:
         active = self._parameters.threat == "active"
-        share = f"{self._parameters.corruption:.3g} of the clients"
+        share = f"{self._parameters.corruption * 100:g} % of the clients"
         return Guarantees(
             protection=f"pairwise masks between neighbours and a mask of one's own, {self._parameters.suite} streams",
             adversary=self._parameters.threat,

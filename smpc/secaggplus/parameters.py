@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated
 
@@ -70,12 +71,12 @@ def neighbourhood(parameters: SecAggPlusParameters, *, roster: int, present: int
     if parameters.degree is None and parameters.threshold is None:
         return choose(assumed)
     around = _given(parameters, assumed)
-    attained = bits(privacy_failure(assumed, around))
-    if attained < PRIVACY_BITS and not parameters.acknowledge_weak_parameters:
+    failure = privacy_failure(assumed, around)
+    if bits(failure) < PRIVACY_BITS and not parameters.acknowledge_weak_parameters:
         raise Refused(
-            f"secaggplus: degree {around.degree} and threshold {around.threshold} among {present} clients are private "
-            f"to 2^-{attained:.1f} against the {assumed.threat} server, 2^-{PRIVACY_BITS} is expected; leave them out, "
-            "or set acknowledge_weak_parameters = true"
+            f"secaggplus: with degree {around.degree} and threshold {around.threshold} among {present} clients, the "
+            f"{assumed.threat} server singles one out with a probability of up to {_power(failure)}, at most "
+            f"2^-{PRIVACY_BITS} is expected; leave them out, or set acknowledge_weak_parameters = true"
         )
     return around
 
@@ -102,15 +103,13 @@ def attained(parameters: SecAggPlusParameters, clients: int) -> str:
     """What degree and threshold give `clients` clients, in one line."""
     assumed = cohort(parameters, roster=clients, present=clients)
     around = neighbourhood(parameters, roster=clients, present=clients)
+    server = f"{'an' if assumed.threat == 'active' else 'a'} {assumed.threat} server"
     return (
-        f"degree {around.degree}, threshold {around.threshold}: {assumed.corrupt} corrupt of {clients} clients and "
-        f"{'an' if assumed.threat == 'active' else 'a'} {assumed.threat} server single out a client with probability "
-        f"{_power(bits(privacy_failure(assumed, around)))}; {assumed.dropped} dropouts end the round with probability "
-        f"{_power(bits(loss(assumed, around)))}"
+        f"degree {around.degree}, threshold {around.threshold}: {server} with {assumed.corrupt} of {clients} clients "
+        f"singles one out with a probability of up to {_power(privacy_failure(assumed, around))}; {assumed.dropped} "
+        f"dropouts end the round with up to {_power(loss(assumed, around))}"
     )
 
 
-def _power(attained_bits: float) -> str:
-    if attained_bits in (0.0, float("inf")):
-        return "0" if attained_bits else "1"
-    return f"2^-{attained_bits:.1f}"
+def _power(probability: Fraction) -> str:
+    return str(probability) if probability in (0, 1) else f"2^-{bits(probability):.1f}"

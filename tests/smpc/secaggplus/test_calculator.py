@@ -187,7 +187,7 @@ def test_all_corrupt_clients_count_when_honest_ones_have_left() -> None:
 @pytest.mark.parametrize("fields", [{"degree": 10}, {"degree": 54, "threshold": 30}, {"threshold": 20}])
 def test_weak_parameters_are_refused_unless_acknowledged(threat: str, fields: dict[str, int]) -> None:
     weak = {"threat": threat, "corruption": 0.15} | fields
-    with pytest.raises(Refused, match=r"private to 2\^-.*2\^-40 is expected; leave them out, or set acknowledge_weak"):
+    with pytest.raises(Refused, match=r"singles one out with .* at most 2\^-40 is expected; leave them out, or"):
         neighbourhood(read(**weak), roster=1000, present=1000)
     accepted = neighbourhood(read(**weak, acknowledge_weak_parameters=True), roster=1000, present=1000)
     assert accepted.degree == fields.get("degree", accepted.degree)
