@@ -21,7 +21,6 @@ driver = Driver(build("secaggplus").backend, hospitals)
 spec = driver.spec(1, layout=layout, encoding=encoding, task=task_digest(b"example"))
 outcome = driver.round(spec, lambda name: None if name in hospitals[7:] else (updates[name], 1))
 true = np.mean([updates[name] for name in hospitals[:7]], axis=0)
-print(
-    f"vanished in mid-round: {', '.join(sorted(outcome.dropped))}; the mean of the other seven errs by at most", end=" "
-)
-print(f"{np.abs(outcome.result.mean() - true).max():.0e}")
+error = np.abs(outcome.result.mean() - true).max()
+lost = ", ".join(sorted(outcome.dropped))
+print(f"vanished in mid-round: {lost}; the mean of the other seven errs by at most {error:.0e}")

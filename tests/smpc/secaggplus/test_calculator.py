@@ -213,7 +213,5 @@ def test_a_threshold_over_the_degree_is_refused() -> None:
 
 def test_what_is_attained_is_said_in_words() -> None:
     text = attained(read(degree=10, threat="passive", acknowledge_weak_parameters=True), 1000)
-    assert text.startswith(
-        "degree 10, threshold 7: 50 corrupt of 1000 clients and a passive server single out a client"
-    )
-    assert "with probability 0;" in attained(read(), 10)
+    assert text.startswith("degree 10, threshold 7: a passive server with 50 of 1000 clients singles one out with a")
+    assert "with a probability of up to 0; 1 dropouts end the round with up to 0" in attained(read(), 10)
