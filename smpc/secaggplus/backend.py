@@ -21,10 +21,11 @@ client the key, of nobody both.
 A client may vanish at any step. Before SHARES it is just not in the round; after it, it is recovered. The round ends
 with the exact sum of those whose vector arrived, or with a named abort if somebody has too few neighbours left.
 
-Guarantee, as long as at most the stated share of clients colludes with the server: every sum that the server can
-open is of at least `threshold` + 1 clients less the corrupt ones among them, except with probability 2^-40
-(`smpc.secaggplus.calculator`). Against the active server that takes the draw, the signatures, and clients that know
-their neighbours' identities. Vectors are not checked: one client can set the sum, and the server can announce another.
+Guarantee, as long as at most the stated share of clients colludes with the server, except with probability 2^-40
+(`smpc.secaggplus.calculator`): a passive server learns the sum of all survivors and nothing else. Every sum that an
+active server can open holds two honest clients at least; in a complete graph it opens one sum, of `threshold` + 1
+clients or more, and learns nothing else. Against it that takes the draw, the signatures, and clients that know their
+neighbours' identities. Vectors are not checked: one client can set the sum, and the server can announce another.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ class SecAggPlus:
                 "one malicious client can set the sum, or spoil it",
                 "a server that announces a wrong sum is not detected",
                 *(
-                    ("an active server may choose who counts as dropped, down to threshold + 1 clients",)
+                    (
+                        "an active server may choose who counts as dropped, down to threshold + 1 clients; in a sparse "
+                        "graph (over 64 clients) it may open several disjoint sums, each of two honest clients at least",
+                    )
                     if active
                     else ("a server that shows clients different survivors learns single updates",)
                 ),
