@@ -93,7 +93,7 @@ class SecAggPlus:
                 *(
                     (
                         "an active server may choose who counts as dropped, down to threshold + 1 clients; in a sparse "
-                        "graph (over 64 clients) it may open several disjoint sums, each of two honest clients at least",
+                        "graph (over 64 clients) disjoint sums of two honest clients at least are not excluded",
                     )
                     if active
                     else ("a server that shows clients different survivors learns single updates",)
