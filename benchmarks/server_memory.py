@@ -45,7 +45,7 @@ def main() -> None:
     few, many = max(3, options.clients // 10), options.clients
     print(f"{options.params:,} parameters (a vector: {vector_mib(options.params):.1f} MiB); peak memory in MiB")
     print(f"{'':8}{few:>6} clients{many:>8} clients   each more")
-    for backend in ("plain", "smpc"):
+    for backend in ("plain", "smpc", "secaggplus"):
         small = peak_mib(backend, params=options.params, clients=few)
         large = peak_mib(backend, params=options.params, clients=many)
         growth = (large - small) / (many - few)

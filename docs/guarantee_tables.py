@@ -12,6 +12,8 @@ SHARED = {"key_mode": "shared", "acknowledge_shared_key": True}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "`plain`": ("plain", {}),
     "`smpc`": ("smpc", {}),
+    "`secaggplus`": ("secaggplus", {}),
+    "`secaggplus`, passive server": ("secaggplus", {"threat": "passive"}),
     "`ckks`": ("ckks", {}),
     "`ckks`, verified": ("ckks", {"verified": True}),
     "`ckks`, shared key": ("ckks", SHARED),

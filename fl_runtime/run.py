@@ -208,6 +208,7 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
         server=server,
     )
     sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
+    engine.check(cohort(list(sites), experiment.algorithm.clients_per_round, seed=seed, round_number=1))
     return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, weights)
 
 

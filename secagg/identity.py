@@ -47,8 +47,7 @@ class PublicIdentity:
     def __post_init__(self) -> None:
         if len(self.signing) != 32 or len(self.agreement) != 32:
             raise Refused("public identity: expected a signing key and an agreement key of 32 bytes each")
-        # A point of low order would make the secret with everybody a public constant (M12).
-        agree(_PROBE, self.agreement)
+        check_agreement_key(self.agreement)
 
     @cached_property
     def fingerprint(self) -> bytes:
@@ -146,6 +145,11 @@ class Identity:
         except (Malformed, ValueError):
             pass
         raise Refused(f"{path}: not a key file of format {_FORMAT}")
+
+
+def check_agreement_key(public: bytes) -> None:
+    """Raise `Refused` on a point of low order, which makes the secret with everybody a public constant (M12)."""
+    agree(_PROBE, public)
 
 
 def agree(own: X25519PrivateKey, peer: bytes) -> bytes:

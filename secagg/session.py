@@ -9,7 +9,7 @@ once, for all protocols.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -272,7 +272,7 @@ class RoundSession:
         signed = header.sign_with(identity.sign(header.signed_bytes()))
         return Send(to, b"".join([signed.to_bytes(), *body]))
 
-    def require_cohort(self, contributors: Collection[PartyId]) -> None:
+    def require_cohort(self, contributors: Sized) -> None:
         """Raise `Aborted` unless enough clients stand in the sum (T9)."""
         if len(contributors) < self.spec.minimum_cohort:
             raise Aborted(

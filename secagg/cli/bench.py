@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from secagg.bench import BenchReport
     from secagg.guarantees import Guarantees
 
+_ACKNOWLEDGE = "acknowledge_weak_parameters"
+
 
 @click.command()
 @backend_option
@@ -41,13 +43,19 @@ def command(
     from secagg.bench import Workload, run_bench
     from secagg.cli.options import parse_settings, write_json
     from secagg.cli.progress import progress
-    from secagg.registry import build
+    from secagg.registry import build, parameter_names
 
     workload = Workload(params, clients, dropouts, seed)
-    composition = build(backend, parse_settings(settings))
+    parameters = parse_settings(settings)
+    if _ACKNOWLEDGE in parameter_names(backend):
+        # Nobody's data is at stake: weak parameters are obeyed, and what they attain is printed.
+        parameters.setdefault(_ACKNOWLEDGE, True)
+    composition = build(backend, parameters)
     with progress(f"bench {backend}", total=clients * repeat) as advance:
         report = run_bench(composition, workload, repeat=repeat, modulus_bits=modulus_bits, progress=advance)
     _print(report, composition.guarantees)
+    if (attained := getattr(composition.backend, "attained", None)) is not None:
+        click.echo(f"attained: {attained(clients)}")
     if json_file is not None:
         write_json(json_file, report.model_dump_json(by_alias=True, indent=2))
 

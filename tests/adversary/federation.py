@@ -24,6 +24,8 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {}),
     "smpc": ("smpc", {}),
     "smpc of two": ("smpc", {"aggregators": 2}),
+    "secaggplus": ("secaggplus", {}),
+    "secaggplus passive": ("secaggplus", {"threat": "passive"}),
     "ckks": ("ckks", {}),
     "ckks verified": ("ckks", {"verified": True}),
     "ckks shared key": ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
@@ -38,15 +40,15 @@ TASK = task_digest(b"model", b"settings")
 class Federation:
     """Five clients, an uneven vector length, distinct vectors and weights."""
 
-    def __init__(self, name: str, *, clients: int = 5, size: int = 257) -> None:
-        backend, parameters = BACKENDS[name]
-        self.backend = build(backend, parameters).backend
+    def __init__(self, name: str, *, clients: int = 5, size: int = 257, **parameters: Any) -> None:
+        backend, given = BACKENDS[name]
+        self.backend = build(backend, given | parameters).backend
         self.uniform = self.backend.guarantees.uniform_weights
         self.names = [f"site-{number}" for number in range(clients)]
         generator = np.random.default_rng(7)
         # Small enough that no client is clipped under `dp` (L2 norm below 1).
         self.vectors = {n: generator.uniform(-0.05, 0.05, size).astype(np.float32) for n in self.names}
-        self.weights = {n: 1 if self.uniform else place + 1 for place, n in enumerate(self.names)}
+        self.weights = {n: 1 if self.uniform else place % 20 + 1 for place, n in enumerate(self.names)}
         self.layout = Layout.flat(size)
         self.encoding = FixedPoint.fit(
             clients=clients,

@@ -6,5 +6,6 @@ from tests.guards.backends import GUARDS as BACKENDS
 from tests.guards.ground import GUARDS as GROUND
 from tests.guards.guard import Guard
 from tests.guards.masks import GUARDS as MASKS
+from tests.guards.secaggplus import GUARDS as SECAGGPLUS
 
-GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *MASKS)
+GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *MASKS, *SECAGGPLUS)

@@ -173,6 +173,14 @@ def test_bench_writes_what_it_prints(tmp_path: Path) -> None:
     assert "integer sum exact: yes" in done.stdout
 
 
+def test_bench_obeys_a_weak_degree_and_says_what_it_attains() -> None:
+    done = secagg("bench", "--backend", "secaggplus", "--set", "degree=10", "--params", "10", "--clients", "24")
+    assert done.returncode == 0, done.stderr
+    attained = done.stdout.splitlines()[-1]
+    assert attained.startswith("attained: degree 10, threshold ")
+    assert "an active server with 2 of 24 clients singles one out with a probability of up to" in attained
+
+
 def test_plan_writes_what_it_prints(tmp_path: Path) -> None:
     done = secagg("plan", "--backend", "plain", *SMALL, "--rounds", "2", "--json", tmp_path / "plan.json")
     assert done.returncode == 0, done.stderr

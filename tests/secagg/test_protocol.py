@@ -137,7 +137,7 @@ class RestoredSession:
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        *((name, {}) for name in ("relay", "plain", "smpc", "halving+smpc", "ckks")),
+        *((name, {}) for name in ("relay", "plain", "smpc", "halving+smpc", "secaggplus", "ckks")),
         ("ckks", {"verified": True}),
         ("bfv", {"verified": True, "preset": "n8192-3x32"}),
         ("dp", {"noise_multiplier": 2e-9}),
@@ -284,6 +284,8 @@ class CrashingSession:
         ("plain", {}),
         ("smpc", {}),
         ("smpc", {"aggregators": 2}),
+        ("secaggplus", {}),
+        ("secaggplus", {"threat": "passive"}),
         ("ckks", {}),
         ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
         ("ckks", {"verified": True}),
