@@ -66,7 +66,7 @@ class RoundSession:
         return False
 
     def protect(self, integers: Integers) -> Iterable[Send]:
-        """A client's role: protect a checked encoding and send it. Called once."""
+        """A client's role: protect a checked encoding, which it may overwrite, and send it. Called once."""
         raise Refused(f"party {self.party.name!r} has no update to contribute")
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:

@@ -91,7 +91,7 @@ class AdditiveClient(_AdditiveSession):
         return ()
 
     def protect(self, integers: Integers) -> Iterable[Send]:
-        share = integers.view(self.spec.encoding.ring).copy()
+        share = integers.view(self.spec.encoding.ring)
         masks = [
             MaskStream(seed, suite=self._suite, context=self.pair(self.party.name, helper))
             for helper, seed in self._seeds.items()

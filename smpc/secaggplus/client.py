@@ -220,7 +220,7 @@ class SecAggPlusClient(Role):
         self._burned.burn(self._mask_public)
         # Drawn now: even two vectors under one seed would not lie under one mask.
         nonce = self.party.rng(steps.NONCE_BYTES)
-        masked = integers.view(self.spec.encoding.ring).copy()
+        masked = integers.view(self.spec.encoding.ring)
         neighbours = self._graph.of(self._own).tolist()
         masks: list[tuple[MaskStream, Literal[1, -1]]] = [(self.self_mask(self._seed, self._own, nonce), 1)]
         for slot, secret in self._pairs.items():
