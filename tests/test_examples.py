@@ -13,7 +13,7 @@ SCRIPTS = sorted(path.name for path in EXAMPLES.glob("0*.py"))
 
 
 def test_there_is_a_script_for_each_level() -> None:
-    assert SCRIPTS == ["01_plain.py", "02_ckks.py", "03_smpc.py", "04_dp.py", "05_bfv.py"]
+    assert SCRIPTS == ["01_plain.py", "02_ckks.py", "03_smpc.py", "04_dp.py", "05_bfv.py", "07_selective.py"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -2,7 +2,7 @@
 
 A defence against reconstruction from single updates, and **not secure aggregation**: the server reads the coordinates
 outside the mask of every client, in every round. What these give away is to be measured, by attacks that know the
-mask; FedML-HE reports that its attacks fail once the most sensitive tenth is encrypted, which proves nothing of others.
+mask; Gu et al. 2025 (arXiv 2508.04155) find no choice of coordinates that is best against all attacks they tried.
 
 Roles, steps, key modes and presets are those of the scheme inside, `ckks` or `bfv` (`he.ckks.backend`); a message
 is the one of `he.selective.scheme`. The mask (`he.selective.mask`) is one for all clients and rounds and stands in the

@@ -5,7 +5,7 @@ by the layers of the model, as text (a mask that somebody computed, from public 
 a share of coordinates that are spread evenly, which measures costs and protects by chance.
 
 As text a mask is its bits, one 1 behind the last of them, deflated, in base64. The 1 marks the end: a mask of
-another length is never taken for this one. A tenth of a million coordinates, chosen at random, is about 84 kB.
+another length is never taken for this one. A tenth of a million coordinates, chosen at random, is 92 kB.
 """
 
 from __future__ import annotations

@@ -38,9 +38,10 @@ def command(
     from secagg.cli.options import parse_settings, write_json
     from secagg.cli.progress import progress
     from secagg.registry import build
+    from secagg.settings import read_files
 
     workload = Workload(params, clients, dropouts, seed)
-    composition = build(backend, parse_settings(settings))
+    composition = build(backend, read_files(parse_settings(settings), folder=Path()))
     with progress(f"bench {backend}", total=clients * repeat) as advance:
         report = run_bench(composition, workload, repeat=repeat, progress=advance)
     _print(report, composition.guarantees)

@@ -28,8 +28,9 @@ def command(
     from secagg.errors import Refused
     from secagg.plan import make_plan
     from secagg.registry import build, parameter_names
+    from secagg.settings import read_files
 
-    parameters = parse_settings(settings)
+    parameters = read_files(parse_settings(settings), folder=Path())
     if "rounds" in parameter_names(backend) and parameters.setdefault("rounds", rounds) != rounds:
         raise Refused(f"--set rounds={parameters['rounds']}: use --rounds, which is {rounds}")
     plan = make_plan(build(backend, parameters), params=params, clients=clients, rounds=rounds)
