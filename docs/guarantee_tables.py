@@ -16,6 +16,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "`ckks`, shared key": ("ckks", SHARED),
     "`bfv`": ("bfv", {}),
     "`bfv`, shared key": ("bfv", SHARED),
+    "`selective`": ("selective", {"fraction": 0.1}),
     "`dp`": ("dp", {}),
 }
 

@@ -66,7 +66,7 @@ def from_text(text: str, *, size: int) -> Mask:
     except (ValueError, zlib.error):
         raise Refused("mask: not the text of a mask") from None
     bits = np.unpackbits(np.frombuffer(packed, np.uint8)).astype(np.bool_)
-    if len(packed) != expected or not inflate.eof or inflate.unused_data or np.flatnonzero(bits)[-1:] != [size]:
+    if len(packed) != expected or not inflate.eof or inflate.unused_data or not bits[size] or bits[size + 1 :].any():
         raise Refused(f"mask: not the mask of {size} coordinates, as many as the model has")
     return _some(bits[:size], "mask")
 

@@ -69,8 +69,9 @@ def test_what_is_not_the_text_of_a_mask_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("extra", [b"\0", b"\x80", bytes(1000)])
 def test_bits_behind_the_end_of_a_mask_are_refused(extra: bytes) -> None:
-    with pytest.raises(Refused, match="not the mask of 16 coordinates"):
-        from_text(text_of(b"\xff\xff\x80" + extra), size=16)
+    for raw in (b"\xff\xff\x80" + extra, b"\xff\xff\xc0", b"\xff\xff\x81", bytes(3)):
+        with pytest.raises(Refused, match="not the mask of 16 coordinates"):
+            from_text(text_of(raw), size=16)
 
 
 def test_t12_a_mask_never_expands_beyond_the_size_of_the_model() -> None:
