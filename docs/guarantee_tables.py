@@ -20,6 +20,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "`bfv`": ("bfv", {}),
     "`bfv`, verified": ("bfv", {"verified": True}),
     "`bfv`, shared key": ("bfv", SHARED),
+    "`selective`": ("selective", {"fraction": 0.1}),
     "`dp`": ("dp", {}),
 }
 

@@ -116,6 +116,11 @@ def build_backend(experiment: Experiment) -> Composition:
     composition = build(privacy.backend, for_rounds(privacy.backend, privacy.parameters, rounds))
     if (budget := composition.backend.parameters.get("query_budget", rounds)) < rounds:
         raise Refused(f"privacy.query_budget: got {budget}, the experiment has {rounds} rounds; leave it out")
+    if (fraction := composition.backend.parameters.get("fraction", 1)) != 1:
+        raise Refused(
+            f"privacy.fraction: got {fraction:g}; evenly spread coordinates are for bench and plan, they protect by "
+            "chance; say what is encrypted: privacy.layers, privacy.mask or privacy.mask_file"
+        )
     if composition.training is not None:
         raise Refused(f"privacy.backend: no trainer applies {composition.training.name!r} yet")
     spent = composition.spent(rounds)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from secagg.bench import Workload, encoding_for, run_bench
 from secagg.driver import Driver
+from secagg.errors import Refused
 from secagg.registry import Composition
 from secagg.spec import task_digest
 from secagg.vectors import Layout
@@ -100,7 +101,10 @@ def _measured_seconds(composition: Composition, params: int, clients: int) -> tu
     """
 
     def measure(size: int, cohort: int) -> tuple[float, float]:
-        report = run_bench(composition, Workload(size, cohort), repeat=3)
+        try:
+            report = run_bench(composition, Workload(size, cohort), repeat=3)
+        except Refused as error:
+            raise Refused(f"seconds are measured on {size} parameters, which are refused: {error}") from None
         return report.client.protect_cpu_s + report.client.reveal_cpu_s, report.server.total_cpu_s
 
     small, large = (min(params, size) for size in _CALIBRATION_PARAMS)

@@ -42,10 +42,16 @@ EXACT: list[tuple[str, dict[str, Any], float]] = [
     ("bfv", {"preset": "n8192-3x32"}, 1e-6),
     ("bfv", {"verified": True}, 1e-5),
     ("bfv", SHARED, 1e-5),
+    ("selective", {}, 1e-6),
+    ("selective", {"fraction": 0.1}, 1e-6),
+    ("selective", SHARED | {"fraction": 0.1}, 1e-6),
+    ("selective", {"fraction": 0.5, "scheme": "bfv"}, 1e-5),
+    ("selective", SHARED | {"fraction": 0.5, "scheme": "bfv"}, 1e-5),
 ]
 ALL = [*EXACT, ("dp", {}, 0.0), ("dp+smpc", {"noise": "server"}, 0.0), ("dp+ckks", {"noise": "server"}, 0.0)]
 ALL += [("dp+bfv", {"noise": "server"}, 0.0), ("dp+bfv", {"noise": "server", "verified": True}, 0.0)]
 ALL += [("dp+secaggplus", {"noise": "server"}, 0.0)]
+ALL += [("dp+selective", {"fraction": 0.1}, 0.0)]
 
 
 @pytest.mark.parametrize("params", [1, 4095, 4096, 4097, 20_011])
@@ -57,10 +63,13 @@ def test_every_aggregate_equals_float64_numpy(name: str, parameters: dict[str, A
     assert report.exact
 
 
-@pytest.mark.parametrize("name", ["plain", "smpc", "secaggplus", "ckks", "bfv"])
-def test_values_at_the_edge_of_the_ring_are_summed_exactly(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [("plain", {}), ("smpc", {}), ("secaggplus", {}), ("ckks", {}), ("bfv", {}), ("selective", {"fraction": 0.5})],
+)
+def test_values_at_the_edge_of_the_ring_are_summed_exactly(name: str, parameters: dict[str, Any]) -> None:
     """M11, S6: every client at the bound with the largest weight, all of one sign."""
-    backend = build(name).backend
+    backend = build(name, parameters).backend
     names = [f"site-{number}" for number in range(7)]
     encoding = encoding_for(backend, len(names))
     layout = Layout.flat(5000)
@@ -159,7 +168,7 @@ def test_plan_states_the_bytes_that_bench_measures(name: str, parameters: dict[s
     assert SERVER in plan.sees
 
 
-@pytest.mark.parametrize("name", ["plain", "smpc", "secaggplus", "ckks", "bfv", "dp"])
+@pytest.mark.parametrize("name", ["plain", "smpc", "secaggplus", "ckks", "bfv", "selective", "dp"])
 def test_bench_writes_the_schema(name: str, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     command = [sys.executable, "-c", "from secagg.cli import main; main()", "bench", "--backend", name]

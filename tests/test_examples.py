@@ -13,7 +13,8 @@ SCRIPTS = sorted(path.name for path in EXAMPLES.glob("0*.py"))
 
 
 def test_there_is_a_script_for_each_level() -> None:
-    assert SCRIPTS == ["01_plain.py", "02_ckks.py", "03_smpc.py", "04_dp.py", "05_bfv.py", "06_secaggplus.py"]
+    names = ["01_plain", "02_ckks", "03_smpc", "04_dp", "05_bfv", "06_secaggplus", "07_selective"]
+    assert [f"{name}.py" for name in names] == SCRIPTS
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

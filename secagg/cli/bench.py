@@ -44,9 +44,10 @@ def command(
     from secagg.cli.options import parse_settings, write_json
     from secagg.cli.progress import progress
     from secagg.registry import build, parameter_names
+    from secagg.settings import read_files
 
     workload = Workload(params, clients, dropouts, seed)
-    parameters = parse_settings(settings)
+    parameters = read_files(parse_settings(settings), folder=Path())
     if _ACKNOWLEDGE in parameter_names(backend):
         # Nobody's data is at stake: weak parameters are obeyed, and what they attain is printed.
         parameters.setdefault(_ACKNOWLEDGE, True)

@@ -32,6 +32,11 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "bfv": ("bfv", {}),
     "bfv verified": ("bfv", {"verified": True}),
     "bfv shared key": ("bfv", {"key_mode": "shared", "acknowledge_shared_key": True}),
+    "selective": ("selective", {"fraction": 0.1}),
+    "selective shared key": (
+        "selective",
+        {"scheme": "bfv", "fraction": 0.5, "key_mode": "shared", "acknowledge_shared_key": True},
+    ),
     "dp": ("dp", {"noise_multiplier": 2e-9}),
 }
 TASK = task_digest(b"model", b"settings")

@@ -7,5 +7,6 @@ from tests.guards.ground import GUARDS as GROUND
 from tests.guards.guard import Guard
 from tests.guards.masks import GUARDS as MASKS
 from tests.guards.secaggplus import GUARDS as SECAGGPLUS
+from tests.guards.selective import GUARDS as SELECTIVE
 
-GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *MASKS, *SECAGGPLUS)
+GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *MASKS, *SECAGGPLUS, *SELECTIVE)
