@@ -116,10 +116,10 @@ def garner(residues: Residues, parameters: RingParameters) -> Residues:
 
 
 def whole(low: Residues, high: Residues, parameters: RingParameters) -> Residues:
-    """Residues of shape `(2, N)` of low + p * high; low below p and high below r."""
+    """Residues, shape `(..., 2, N)`, of low + p * high, shape `(..., N)`; low below p and high below r."""
     p, r = parameters.primes
     words = _times(high.astype(np.int64), p % r, r) + low.astype(np.int64) % r
-    return np.stack((low, np.minimum(words.astype(np.uint64), (words - r).astype(np.uint64))))
+    return np.stack((low, np.minimum(words.astype(np.uint64), (words - r).astype(np.uint64))), axis=-2)
 
 
 def add_into(total: Residues, term: Residues, parameters: RingParameters) -> None:

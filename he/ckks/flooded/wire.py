@@ -67,8 +67,7 @@ def pack_fresh(both: Residues, parameters: RingParameters) -> bytes:
 
 def check_fresh(rows: Bytes, parameters: RingParameters) -> None:
     """Raise `Malformed` where `unpack_fresh` would; quicker."""
-    for row in rows:
-        _fresh_words(row, parameters)
+    _fresh_words(rows, parameters)
 
 
 def unpack_fresh(rows: Bytes, parameters: RingParameters) -> Residues:
@@ -77,12 +76,11 @@ def unpack_fresh(rows: Bytes, parameters: RingParameters) -> Residues:
     Raises:
         Malformed: a field is not below its modulus, or a second polynomial is zero modulo a prime (C5).
     """
-    out = _empty(rows, parameters)
-    for row, both in zip(rows, out, strict=True):
-        low, high, *both[1] = _fresh_words(row, parameters)
-        low = low << np.uint64(parameters.fresh_drop) | np.uint64(fresh_error(parameters))
-        both[0] = whole(np.minimum(low, np.uint64(parameters.primes[0] - 1)), high, parameters)
-    return out
+    low, high, *second = _fresh_words(rows, parameters)
+    low <<= np.uint64(parameters.fresh_drop)
+    low |= np.uint64(fresh_error(parameters))
+    np.minimum(low, np.uint64(parameters.primes[0] - 1), out=low)
+    return _ciphertexts(whole(low, high, parameters), second)
 
 
 def pack_sum(both: Residues, parameters: RingParameters) -> bytes:
@@ -94,12 +92,10 @@ def pack_sum(both: Residues, parameters: RingParameters) -> bytes:
 def unpack_sum(rows: Bytes, parameters: RingParameters) -> Residues:
     """Sums of shape `(count, 2, 2, N)` from records. Raises `Malformed`, as `unpack_fresh`."""
     p, r = parameters.primes
-    out = _empty(rows, parameters)
-    for row, both in zip(rows, out, strict=True):
-        high, *both[1] = _words(row, sum_fields(parameters), ((r - 1 >> SUM_DROP) + 1, p, r), parameters)
-        high = high << np.uint64(SUM_DROP) | np.uint64(1 << (SUM_DROP - 1))
-        both[0] = whole(np.full_like(high, p // 2), np.minimum(high, np.uint64(r - 1)), parameters)
-    return out
+    high, *second = _words(rows, sum_fields(parameters), ((r - 1 >> SUM_DROP) + 1, p, r), parameters)
+    high = high << np.uint64(SUM_DROP) | np.uint64(1 << (SUM_DROP - 1))
+    first = whole(np.full_like(high, p // 2), np.minimum(high, np.uint64(r - 1)), parameters)
+    return _ciphertexts(first, second)
 
 
 def pack_kept(both: Residues, parameters: RingParameters) -> bytes:
@@ -109,27 +105,30 @@ def pack_kept(both: Residues, parameters: RingParameters) -> bytes:
 
 def unpack_kept(rows: Bytes, parameters: RingParameters) -> Residues:
     """Whole ciphertexts of shape `(count, 2, 2, N)` from records. Raises `Malformed`, as `unpack_fresh`."""
-    out = _empty(rows, parameters)
-    for row, both in zip(rows, out, strict=True):
-        both.reshape(4, -1)[:] = _words(row, kept_fields(parameters), parameters.primes * 2, parameters)
+    words = _words(rows, kept_fields(parameters), parameters.primes * 2, parameters)
+    return np.stack(words, axis=1).reshape(len(rows), 2, 2, -1)
+
+
+def _ciphertexts(first: Residues, second: Sequence[Residues]) -> Residues:
+    """Shape `(count, 2, 2, N)` from first polynomials, `(count, 2, N)`, and residues of second ones, `(count, N)`."""
+    out = np.empty((len(first), 2, *first.shape[1:]), np.uint64)
+    out[:, 0] = first
+    for place, words in enumerate(second):
+        out[:, 1, place] = words
     return out
 
 
-def _empty(rows: Bytes, parameters: RingParameters) -> Residues:
-    return np.empty((rows.shape[0], 2, 2, parameters.degree), np.uint64)
-
-
-def _fresh_words(row: Bytes, parameters: RingParameters) -> list[Residues]:
+def _fresh_words(rows: Bytes, parameters: RingParameters) -> list[Residues]:
     p, r = parameters.primes
-    return _words(row, fresh_fields(parameters), ((p - 1 >> parameters.fresh_drop) + 1, r, p, r), parameters)
+    return _words(rows, fresh_fields(parameters), ((p - 1 >> parameters.fresh_drop) + 1, r, p, r), parameters)
 
 
-def _words(row: Bytes, fields: Sequence[int], limits: Sequence[int], parameters: RingParameters) -> list[Residues]:
-    """The fields of a record, c1 last. Raises `Malformed` unless they are below `limits` and hide something."""
-    words = list(_unpack(row, fields, parameters.degree))
+def _words(rows: Bytes, fields: Sequence[int], limits: Sequence[int], parameters: RingParameters) -> list[Residues]:
+    """The fields of records, `(count, N)` each, c1 last. `Malformed` unless below `limits` and hiding something."""
+    words = list(_unpack(rows, fields, parameters.degree))
     if any(int(field.max()) >= limit for field, limit in zip(words, limits, strict=True)):
         raise Malformed("a residue is not below the modulus")
-    if not all(field.any() for field in words[-2:]):
+    if not all(field.any(axis=-1).all() for field in words[-2:]):
         raise Malformed("transparent ciphertext: its second polynomial is zero")
     return words
 
@@ -146,17 +145,16 @@ def _pack(words: Sequence[Residues], fields: Sequence[int]) -> bytes:
     return b"".join(part.tobytes() for part in parts)
 
 
-def _unpack(row: Bytes, fields: Sequence[int], degree: int) -> Iterator[Residues]:
+def _unpack(rows: Bytes, fields: Sequence[int], degree: int) -> Iterator[Residues]:
     at = 0
     for bits in fields:
         middle, end = at + 4 * degree, at + bits * degree // 8
-        low = row[at:middle].view("<u4")
-        field = low.astype(np.uint64)
+        field = rows[:, at:middle].view("<u4").astype(np.uint64)
         if bits == 36:
-            pairs = row[middle:end]
-            field[0::2] |= (pairs & np.uint8(15)).astype(np.uint64) << np.uint64(32)
-            field[1::2] |= (pairs >> np.uint8(4)).astype(np.uint64) << np.uint64(32)
+            pairs = rows[:, middle:end]
+            field[:, 0::2] |= (pairs & np.uint8(15)).astype(np.uint64) << np.uint64(32)
+            field[:, 1::2] |= (pairs >> np.uint8(4)).astype(np.uint64) << np.uint64(32)
         elif bits > 32:
-            field |= row[middle:end].view("<u2" if bits == 48 else np.uint8).astype(np.uint64) << np.uint64(32)
+            field |= rows[:, middle:end].view("<u2" if bits == 48 else np.uint8).astype(np.uint64) << np.uint64(32)
         yield field
         at = end
