@@ -17,12 +17,25 @@ from typing import Protocol
 
 import numpy as np
 
-from he.residues import Bytes, Malformed, Residues, Ring, add_into, ciphertext_residues, pack, records, unpack
+from he.residues import (
+    Bytes,
+    Malformed,
+    Residues,
+    Ring,
+    add_into,
+    check,
+    ciphertext_residues,
+    pack,
+    records,
+    require_opaque,
+    unpack_into,
+)
 from he.security import SEED_BYTES, KeyMode
 from he.seeds import expand_all
-from he.workers import spread
+from he.workers import blocks, spread
 from secagg.errors import Refused
 
+# Ciphertexts at a time: arrays too large for the first caches, so that a thread seldom asks for Python's lock.
 _BLOCK = 8
 
 
@@ -79,14 +92,14 @@ class ResidueSum(ABC):
         total = self._sum
         if total is None:
             raise Refused("nothing was added to this sum")
-        out = bytearray(self._ciphertexts * 2 * self._parameters.polynomial_bytes)
-        rows = np.frombuffer(out, np.uint8).reshape(self._ciphertexts, 2, -1)
+        rows = np.empty((self._ciphertexts, 2, self._parameters.polynomial_bytes), np.uint8)
 
-        def pack_block(start: int, stop: int) -> None:
-            rows[start:stop] = pack(total[start:stop], self._parameters)
+        def pack_part(start: int, stop: int) -> None:
+            for part in blocks(start, stop, block=_BLOCK):
+                rows[part] = pack(total[part], self._parameters)
 
-        spread(pack_block, self._ciphertexts, block=_BLOCK)
-        return bytes(out)
+        spread(pack_part, self._ciphertexts, block=_BLOCK)
+        return rows.tobytes()
 
     def state(self) -> bytes:
         """See `CiphertextSum.state`."""
@@ -112,17 +125,23 @@ class PublicSum(ResidueSum):
         parameters = self._parameters
         rows = records(body, count=self._ciphertexts, record_bytes=parameters.record_bytes("public"))
 
-        def check_block(start: int, stop: int) -> None:
-            ciphertext_residues(rows[start:stop], parameters)
+        both = rows.reshape(self._ciphertexts, 2, parameters.polynomial_bytes)
 
-        def add_block(start: int, stop: int) -> None:
-            both = rows[start:stop].reshape(-1, 2, parameters.polynomial_bytes)
-            add_into(total[start:stop], unpack(both, parameters), parameters)
+        def check_part(start: int, stop: int) -> None:
+            for part in blocks(start, stop, block=_BLOCK):
+                check(both[part], parameters)
+                require_opaque(both[part, 1], parameters)
 
-        spread(check_block, self._ciphertexts, block=_BLOCK)
-        # Unpacked a second time rather than kept: a block stays in cache, a whole message would not.
+        def add_part(start: int, stop: int) -> None:
+            buffer = np.empty((min(_BLOCK, stop - start), *total.shape[1:]), np.uint64)
+            for part in blocks(start, stop, block=_BLOCK):
+                term = buffer[: part.stop - part.start]
+                unpack_into(term, both[part], parameters)
+                add_into(total[part], term, parameters, scratch=term)
+
+        spread(check_part, self._ciphertexts, block=_BLOCK)
         total = self._allocated()
-        spread(add_block, self._ciphertexts, block=_BLOCK)
+        spread(add_part, self._ciphertexts, block=_BLOCK)
         self.count += 1
 
 
@@ -134,18 +153,25 @@ class SeededSum(ResidueSum):
         parameters = self._parameters
         rows = records(body, count=self._ciphertexts, record_bytes=parameters.record_bytes("symmetric"))
 
-        def check_block(start: int, stop: int) -> None:
-            unpack(rows[start:stop, :-SEED_BYTES], parameters)
+        first, seeds = rows[:, :-SEED_BYTES], rows[:, -SEED_BYTES:]
 
-        def add_block(start: int, stop: int) -> None:
-            add_into(total[start:stop, 0], unpack(rows[start:stop, :-SEED_BYTES], parameters), parameters)
-            add_into(total[start:stop, 1], second[start:stop], parameters)
+        def check_part(start: int, stop: int) -> None:
+            for part in blocks(start, stop, block=_BLOCK):
+                check(first[part], parameters)
 
-        spread(check_block, self._ciphertexts, block=_BLOCK)
-        _require_distinct(rows[:, -SEED_BYTES:])
-        second = expand_all(rows[:, -SEED_BYTES:], parameters.primes, parameters.degree)
+        def add_part(start: int, stop: int) -> None:
+            buffer = np.empty((min(_BLOCK, stop - start), total.shape[2]), np.uint64)
+            for part in blocks(start, stop, block=_BLOCK):
+                term = buffer[: part.stop - part.start]
+                unpack_into(term, first[part], parameters)
+                add_into(total[part, 0], term, parameters, scratch=term)
+                add_into(total[part, 1], second[part], parameters, scratch=second[part])
+
+        spread(check_part, self._ciphertexts, block=_BLOCK)
+        _require_distinct(seeds)
+        second = expand_all(seeds, parameters.primes, parameters.degree)
         total = self._allocated()
-        spread(add_block, self._ciphertexts, block=_BLOCK)
+        spread(add_part, self._ciphertexts, block=_BLOCK)
         self.count += 1
 
 

@@ -14,7 +14,7 @@ nothing is returned, and the next call has a new worker. What a worker answers i
 """
 
 from he.workers.pool import Lost, Task, Work, run
-from he.workers.threads import spread
+from he.workers.threads import blocks, spread
 from secagg.cores import use_workers as use
 
-__all__ = ["Lost", "Task", "Work", "run", "spread", "use"]
+__all__ = ["Lost", "Task", "Work", "blocks", "run", "spread", "use"]

@@ -18,8 +18,6 @@ from he.workers.wire import CLOSING, PACKET_BYTES, Answer, Opening, Piece
 from secagg import record
 from secagg.errors import InvalidUpdate, Refused
 
-_GRACE_S = 5
-
 
 def serve(descriptor: int) -> None:
     """Answer on the socket `descriptor` until its other end closes. Does not return."""
@@ -69,8 +67,8 @@ class _Call:
 
     def _answer(self, action: Callable[[], Any]) -> Any:
         """Do it and answer. What these packages raise is answered by name; anything else ends this process."""
-        # The kernel's alarm: it ends native code that hangs, also when nobody is left to wait for it.
-        signal.setitimer(signal.ITIMER_REAL, self._opening.limit_s + _GRACE_S)
+        # The kernel's alarm ends native code that hangs, also when nobody is left to wait for it.
+        signal.setitimer(signal.ITIMER_REAL, 2 * self._opening.limit_s)
         started = time.process_time()
         outcome, kind, text = None, "", ""
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from secagg.cli.options import backend_option, clients_option, json_option, params_option, set_option
+from secagg.cli.options import backend_option, clients_option, json_option, params_option, set_option, workers_option
 
 if TYPE_CHECKING:
     from secagg.bench import BenchReport
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="Rounds; medians are given.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the inputs.")
 @set_option
+@workers_option
 @json_option
 def command(
     backend: str,

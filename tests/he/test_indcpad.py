@@ -9,7 +9,7 @@ import pytest
 
 from he.ckks.flooded.cipher import CoefficientSum, RingDecryptor, RingEncryptor, flooded, generate_pair
 from he.ckks.flooded.flooding import flooding
-from he.ckks.flooded.rings import NARROW, add_into
+from he.ckks.flooded.rings import NARROW, add_into, whole
 from he.ckks.flooded.seal import open_ring
 from he.ckks.flooded.wire import unpack_sum
 from he.ckks.slots.embedding import to_coefficients
@@ -71,7 +71,8 @@ class Target:
         self.rows = np.frombuffer(self.body, np.uint8)[None]
         (self.both,) = unpack_sum(self.rows, NARROW)
         # The server has the sum whole, and knows what it left out of what the holder opens.
-        self.whole = total._filled()[0]
+        low_and_high, second = total._filled()[0]
+        self.whole = np.stack((whole(*low_and_high, NARROW), second))
         self.left_out = self.whole[0] + np.array(NARROW.primes, np.uint64)[:, None] - self.both[0]
         self.noise = flooding(NARROW, clients=CLIENTS, length=NARROW.degree, rounds=500, bits=40)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import numpy as np
@@ -19,26 +19,26 @@ from numpy.typing import NDArray
 
 from he.blocks import DISHONEST, encrypt_blocks, open_blocks
 from he.ckks.flooded.flooding import Flooding
-from he.ckks.flooded.rings import RingParameters, add_integers, add_into, add_message, ring, split
+from he.ckks.flooded.rings import RingParameters, add_digits, add_integers, add_into, add_message, ring, split
 from he.ckks.flooded.seal import open_ring
 from he.ckks.flooded.wire import (
     check_fresh,
+    fresh_digits,
     fresh_fields,
     kept_fields,
+    pack_digits_sum,
     pack_fresh,
     pack_kept,
-    pack_sum,
     record_bytes,
     sum_error,
     sum_fields,
-    unpack_fresh,
     unpack_kept,
     unpack_sum,
 )
 from he.residues import Bytes, Malformed, Residues, records
 from he.scheme import Integers, check_values
 from he.security import SUM_BITS, VALUE_BITS
-from he.workers import Work, spread
+from he.workers import Work, blocks, spread
 from secagg.errors import Refused
 from secagg.gaussian import KEY_BYTES, discrete_gaussian
 from secagg.sealing import Rng
@@ -157,52 +157,72 @@ def open_encryptor(name: str, key: bytes) -> Work:
 
 
 class CoefficientSum:
-    """A `CiphertextSum` of public-key encryptions, in numpy alone. Memory: one sum, 32 bytes an integer."""
+    """A `CiphertextSum` of public-key encryptions, in numpy alone. Memory: one sum, 32 bytes an integer.
+
+    Of c0, the sum is kept as (low, high), the form in which it comes and goes (`wire`).
+    """
 
     def __init__(self, parameters: RingParameters, length: int) -> None:
         self.count = 0
         self._parameters = parameters
         self._ciphertexts = parameters.ciphertexts(length)
-        self._total: Residues | None = None
+        self._sum: Residues | None = None
 
     def fold(self, body: bytes | memoryview) -> None:
         """See `CiphertextSum.fold`."""
-        rows = self._records(body, fresh_fields(self._parameters))
+        parameters = self._parameters
+        rows = self._records(body, fresh_fields(parameters))
 
-        def check_block(start: int, stop: int) -> None:
-            check_fresh(rows[start:stop], self._parameters)
+        def check_part(start: int, stop: int) -> None:
+            for part in blocks(start, stop, block=_BLOCK):
+                check_fresh(rows[part], parameters)
 
-        def add_block(start: int, stop: int) -> None:
-            add_into(total[start:stop], unpack_fresh(rows[start:stop], self._parameters), self._parameters)
+        def add_part(start: int, stop: int) -> None:
+            buffer = np.empty((min(_BLOCK, stop - start), *total.shape[1:]), np.uint64)
+            for part in blocks(start, stop, block=_BLOCK):
+                term = buffer[: part.stop - part.start]
+                fresh_digits(term, rows[part], parameters)
+                add_digits(total[part, 0], term[:, 0], parameters)
+                add_into(total[part, 1], term[:, 1], parameters, scratch=term[:, 1])
 
-        spread(check_block, len(rows), block=_BLOCK)
-        # Unpacked a second time rather than kept: a block stays in cache, a whole message would not.
-        if self._total is None:
-            self._total = np.zeros((len(rows), 2, 2, self._parameters.degree), np.uint64)
-        total = self._total
-        spread(add_block, len(rows), block=_BLOCK)
+        spread(check_part, len(rows), block=_BLOCK)
+        if self._sum is None:
+            self._sum = np.zeros((len(rows), 2, 2, parameters.degree), np.uint64)
+        total = self._sum
+        spread(add_part, len(rows), block=_BLOCK)
         self.count += 1
 
     def to_bytes(self) -> bytes:
         """See `CiphertextSum.to_bytes`."""
-        return b"".join(pack_sum(both, self._parameters) for both in self._filled())
+        return self._packed(pack_digits_sum, sum_fields(self._parameters))
 
     def state(self) -> bytes:
         """See `CiphertextSum.state`."""
-        return b"".join(pack_kept(both, self._parameters) for both in self._filled())
+        return self._packed(pack_kept, kept_fields(self._parameters))
 
     def restore(self, body: bytes, *, count: int) -> None:
         """See `CiphertextSum.restore`."""
-        self._total = unpack_kept(self._records(body, kept_fields(self._parameters)), self._parameters)
+        self._sum = unpack_kept(self._records(body, kept_fields(self._parameters)), self._parameters)
         self.count = count
+
+    def _packed(self, pack: Callable[[Residues, RingParameters], bytes], fields: tuple[int, ...]) -> bytes:
+        total = self._filled()
+        rows = np.empty((len(total), record_bytes(fields, self._parameters.degree)), np.uint8)
+
+        def pack_part(start: int, stop: int) -> None:
+            for at in range(start, stop):
+                rows[at] = np.frombuffer(pack(total[at], self._parameters), np.uint8)
+
+        spread(pack_part, len(total), block=_BLOCK)
+        return rows.tobytes()
 
     def _records(self, body: bytes | memoryview, fields: tuple[int, ...]) -> Bytes:
         return records(body, count=self._ciphertexts, record_bytes=record_bytes(fields, self._parameters.degree))
 
     def _filled(self) -> Residues:
-        if self._total is None:
+        if self._sum is None:
             raise Refused("nothing was added to this sum")
-        return self._total
+        return self._sum
 
 
 class RingDecryptor:
