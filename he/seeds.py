@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from functools import cache
-from typing import Any
+import secrets
+from functools import cache, lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 
 from he import workers
-from he.residues import Bytes, Malformed, Residues
+from he.residues import Bytes, Malformed, Residues, Ring
 from he.security import SEED_BYTES
 from secagg.errors import Refused
 
@@ -74,7 +75,31 @@ def open_expander(primes: list[int], degree: int) -> workers.Work:
     return work
 
 
+class Seal(Protocol):
+    """The part of a SEAL context that shows what SEAL makes of a seed."""
+
+    @property
+    def parameters(self) -> Ring: ...
+
+    def seeded_ciphertext(self, residues: Residues, seed: Bytes) -> Any: ...
+
+    def ciphertext_residues(self, ciphertext: Any) -> Residues: ...
+
+
+@lru_cache(maxsize=8)
+def require_agreement(seal: Seal) -> None:
+    """Raise `Refused` unless SEAL, which a client encrypts with, makes of a seed what `expand` does."""
+    primes, degree = seal.parameters.primes, seal.parameters.degree
+    seed = secrets.token_bytes(SEED_BYTES)
+    first = np.zeros(len(primes) * degree, np.uint64)
+    theirs = seal.ciphertext_residues(seal.seeded_ciphertext(first, np.frombuffer(seed, np.uint8)))[1]
+    if not np.array_equal(theirs, expand(seed, primes, degree)):
+        raise Refused("this build of SEAL makes other polynomials of its seeds than a server of this version does")
+
+
 class _Stream:
+    """Words under a seed, in the order in which SEAL draws them."""
+
     def __init__(self, seed: bytes) -> None:
         if len(seed) != SEED_BYTES:
             raise Refused(f"a seed of {len(seed)} bytes, expected {SEED_BYTES}")
@@ -105,7 +130,7 @@ class _Stream:
 
 @cache
 def _blake2xb() -> Any:
-    """BLAKE2Xb of the binding of SEAL, without Python's part of it: the library alone is a tenth of the memory."""
+    """BLAKE2Xb of the binding of SEAL, without Python's part of it, which takes memory and time to load."""
     found = importlib.util.find_spec("_sealapi_cpp")
     if found is None or found.origin is None:
         raise Refused("tenseal is not installed, or not as a library of its own")

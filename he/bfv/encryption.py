@@ -24,6 +24,7 @@ from he.blocks import encrypt_blocks
 from he.residues import Bytes, add_into, pack
 from he.scheme import Integers, check_values
 from he.security import SEED_BYTES, KeyMode
+from he.seeds import require_agreement
 from he.workers import Work
 from secagg.errors import Refused
 
@@ -75,6 +76,7 @@ def open_seeded_encryptor(name: str, key: bytes) -> Work:
     """Blocks of integers to seeded records, in a worker, under a secret key."""
     parameters = bfv_preset(name)
     seal, encoder = open_bfv_seal(parameters), open_encoder(parameters)
+    require_agreement(seal)
     encryptor = seal.encryptor(BfvSecretKey.load_for_client(key, parameters).to_seal())
 
     def work(blocks: Bytes, records: Bytes) -> None:

@@ -54,6 +54,8 @@ def run(task: Task, arguments: Mapping[str, Any], fill: Fill, *, item_bytes: int
     workers = cores.workers()
     fitting = max(1, _PIECE_BYTES // (item_bytes + result_bytes))
     if workers == 0:
+        with _POOL.lock:
+            _POOL.end_all()
         items = np.empty((min(fitting, count), item_bytes), np.uint8)
         work = task(**arguments)
         for start in range(0, count, fitting):
@@ -62,7 +64,7 @@ def run(task: Task, arguments: Mapping[str, Any], fill: Fill, *, item_bytes: int
             work(items[: stop - start], results[start:stop])
         return
     encoded = np.frombuffer(record.encode(arguments), np.uint8)
-    per_piece = min(fitting, -(-count // workers))
+    per_piece = min(fitting, -(-count // (workers * SLOTS)))
     shape = Shape(encoded.size, per_piece, item_bytes, result_bytes)
     opening = Opening(task.__module__, task.__qualname__, shape, LIMIT_S)
     with _POOL.lock:
@@ -120,6 +122,7 @@ class _Call:
             # An interrupt, or what `fill` raises, leaves workers in the middle of a call.
             for number in list(self._busy):
                 self._lose(number, "was left in the middle of a call")
+            self._arenas.clear()  # now, whatever keeps the traceback of what is raised
         if self._failure is not None:
             raise self._failure
 

@@ -22,6 +22,7 @@ from he.ckks.slots.seal import open_seal
 from he.residues import Bytes, pack
 from he.scheme import Integers, check_values
 from he.security import SEED_BYTES, VALUE_BITS
+from he.seeds import require_agreement
 from he.workers import Work
 
 
@@ -53,6 +54,7 @@ def open_encryptor(name: str, key: bytes) -> Work:
     """Blocks of integers to records, in a worker, under a key that was checked."""
     parameters = preset(name)
     seal = open_seal(parameters)
+    require_agreement(seal)
     encryptor = seal.encryptor(SecretKey.parse(key, parameters).to_seal())
 
     def work(blocks: Bytes, records: Bytes) -> None:
