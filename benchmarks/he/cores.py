@@ -81,12 +81,22 @@ def main() -> None:
     for label, (name, parameters) in OURS.items():
         subject = Subject(name, parameters, options.params)
         for action in (subject.encrypt, subject.aggregate, subject.open):
-            while True:
+            others = 1.0
+            while others > QUIET:
+                _wait_for_quiet(deadline)
                 times, others = _measure(action, options.repeat)
-                if others <= QUIET or time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     break
-                time.sleep(1)
             _show(label, action.__name__, times, others)
+
+
+def _wait_for_quiet(deadline: float) -> None:
+    """Return once the machine has been all but idle for two seconds, or the deadline has passed."""
+    quiet = 0
+    while quiet < 2 and time.monotonic() < deadline:
+        before = _busy_s()
+        time.sleep(1)
+        quiet = quiet + 1 if _busy_s() - before <= QUIET * (os.cpu_count() or 1) else 0
 
 
 def _measure(action: Callable[[], object], repeat: int) -> tuple[dict[int, list[float]], float]:

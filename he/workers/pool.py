@@ -30,6 +30,7 @@ LIMIT_S = 60.0
 _GRACE_S = 0.5
 _PIECE_BYTES = 1 << 19
 _COMMAND = "import sys; sys.path[:] = sys.argv[2:]; from he.workers.child import serve; serve(int(sys.argv[1]))"
+_WITHOUT = f"set {cores.VARIABLE}=0 to do without"
 _KINDS: Mapping[str, type[Exception]] = {kind.__name__: kind for kind in (InvalidUpdate, Malformed, Refused)}
 
 
@@ -76,16 +77,25 @@ class _Worker:
 
     def __init__(self) -> None:
         if not sys.executable:
-            raise Refused(f"no worker process can be started from here; set {cores.VARIABLE}=0 to do without")
+            raise Refused(f"no worker process can be started: this interpreter has no path; {_WITHOUT}")
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with arguments of our own
-                [sys.executable, "-c", _COMMAND, str(theirs.fileno()), *sys.path],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            )
+            try:
+                self.process = subprocess.Popen(  # noqa: S603 - this interpreter, with arguments of our own
+                    [sys.executable, "-c", _COMMAND, str(theirs.fileno()), *sys.path],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+                )
+            except OSError as error:
+                self.channel.close()
+                raise Refused(f"no worker process can be started: {error.strerror}; {_WITHOUT}") from None
+
+    def tell(self, packet: bytes, *descriptors: int) -> None:
+        """Send it a packet. That it is gone is found when its answer is waited for."""
+        with contextlib.suppress(OSError):
+            socket.send_fds(self.channel, [packet], descriptors)
 
     def end(self) -> str:
         """End it, whatever state it is in; says how it had ended, if it had."""
@@ -133,8 +143,7 @@ class _Call:
             arena = Arena(descriptor, self._opening.shape)
             arena.arguments[:] = arguments
             self._busy[number], self._arenas[number], self._underway[number] = worker, arena, []
-            with contextlib.suppress(OSError):  # a worker that is gone is found when its answer is waited for
-                socket.send_fds(worker.channel, [self._opening.to_bytes()], [descriptor])
+            worker.tell(self._opening.to_bytes(), descriptor)
         finally:
             os.close(descriptor)
 
@@ -148,9 +157,11 @@ class _Call:
                 self._lose(number, f"took over {LIMIT_S:g} s and was ended")
                 continue
             try:
-                self._take(number, Answer.from_bytes(self._busy[number].channel.recv(PACKET_BYTES)))
+                answer = Answer.from_bytes(self._busy[number].channel.recv(PACKET_BYTES))
             except (OSError, ValueError):
                 self._lose(number)
+            else:
+                self._take(number, answer)
 
     def _take(self, number: int, answer: Answer) -> None:
         """Fetch what was answered, and send the next pieces."""
@@ -168,7 +179,7 @@ class _Call:
         for slot in free:
             self._send(number, slot)
         if not underway:
-            self._busy.pop(number).channel.send(CLOSING.to_bytes())
+            self._busy.pop(number).tell(CLOSING.to_bytes())
 
     def _send(self, number: int, slot: int) -> None:
         start, stop = self._next, min(self._next + self._opening.shape.items, len(self._results))
@@ -178,7 +189,7 @@ class _Call:
         self._fill(start, stop, self._arenas[number].items[slot][: stop - start])
         piece = Piece(slot, stop - start)
         self._underway[number].append((piece, start))
-        self._busy[number].channel.send(piece.to_bytes())
+        self._busy[number].tell(piece.to_bytes())
 
     def _lose(self, number: int, how: str = "") -> None:
         ended = _POOL.end(self._busy.pop(number))

@@ -9,6 +9,8 @@ COHORT = "tests/adversary/test_cohort.py"
 SMPC = "tests/adversary/test_smpc.py"
 CKKS = "tests/adversary/test_ckks.py"
 BFV = "tests/adversary/test_bfv.py"
+NATIVE = "tests/adversary/test_native.py"
+WORKERS = "tests/he/test_workers.py"
 BFV_ENGINE = "tests/he/test_bfv.py"
 
 

@@ -216,6 +216,15 @@ def test_a_call_leaves_no_memory_and_no_descriptor() -> None:
     assert (len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{worker}/fd"))) == before
 
 
+def test_a_failed_call_leaves_no_memory() -> None:
+    """Also while the traceback of the failure is kept, with everything that its frames hold."""
+    workers.use(1)
+    with pytest.raises(Malformed) as kept:
+        run(worker_tasks.open_refusal, np.zeros((3, 1000), np.uint8), words="no", key=b"secret")
+    assert "memfd:secagg" not in Path("/proc/self/maps").read_text()
+    assert kept.tb is not None
+
+
 def test_t20_a_worker_leaves_no_core_dump_and_its_command_line_says_nothing() -> None:
     workers.use(1)
     (worker,) = pids(1)
@@ -234,7 +243,8 @@ from he.workers import pool
 from tests.he import worker_tasks
 from tests.he.test_workers import pids, run
 workers.use(2)
-print(*pids(2), flush=True)
+both = pids(2)
+print(*both, flush=True)
 pool.LIMIT_S = 2
 if sys.argv[1] == "busy":
     run(worker_tasks.open_endless, np.zeros((9, 1 << 20), np.uint8))
@@ -252,6 +262,22 @@ def test_workers_end_with_a_parent_that_was_killed(state: str) -> None:
             time.sleep(0.5)
         parent.kill()
     assert eventually(lambda: all(gone(pid) for pid in children))
+
+
+def test_workers_end_with_their_parent_though_a_fork_of_it_lives_on() -> None:
+    """A fork holds copies of the sockets, unless it lets go of them: the worker would never see the other end close."""
+    script = PARENT.replace(
+        "print(", "import os\nchild = os.fork()\nif child == 0:\n    time.sleep(100)\nprint(child, ", 1
+    )
+    with subprocess.Popen([sys.executable, "-c", script, "idle"], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child, *children = (int(pid) for pid in parent.stdout.readline().split())
+        try:
+            parent.kill()
+            assert eventually(lambda: all(gone(pid) for pid in children))
+            assert not gone(child)
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_workers_end_with_a_parent_that_ends() -> None:

@@ -46,7 +46,7 @@ def open_slow_report(**arguments: Any) -> Work:
     return work
 
 
-def open_refusal(words: str) -> Work:
+def open_refusal(words: str, **arguments: Any) -> Work:
     def work(items: Bytes, results: Bytes) -> None:
         raise Malformed(words)
 
