@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -250,16 +251,21 @@ def _report(
 
 
 def peak_rss_mib() -> float:
-    """The most memory that this process has held, MiB; the whole tree's, as no party has a process of its own.
+    """The most memory that this process and each of its present worker processes have held, added up, MiB.
 
-    From /proc where there is one: `ru_maxrss` of a fresh process starts at what its parent had held.
+    At most: pages that they share are counted in each, and their peaks need not have been at one time. From /proc
+    where there is one: `ru_maxrss` of a fresh process starts at what its parent had held.
     """
     try:
-        with open("/proc/self/status", encoding="ascii") as file:
-            line = next(line for line in file if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
+        children = [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+        return sum(_peak_rss_kib(pid) for pid in (os.getpid(), *children)) / 1024
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _peak_rss_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
 
 
 def environment(*, libraries: Mapping[str, str] | None = None) -> Environment:

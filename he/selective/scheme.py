@@ -83,11 +83,11 @@ class SelectiveEncryptor:
     def __init__(self, inner: Encryptor, scheme: SelectiveScheme) -> None:
         self._inner, self._scheme = inner, scheme
 
-    def encrypt(self, values: Integers) -> Iterator[bytes]:
+    def encrypt(self, values: Integers) -> Iterator[memoryview]:
         """See `he.scheme.Encryptor.encrypt`."""
         encrypted = self._scheme.encrypted
         yield from self._inner.encrypt(values[encrypted])
-        yield self._scheme.clear_sum(values.size).to_wire(values[~encrypted]).tobytes()
+        yield self._scheme.clear_sum(values.size).to_wire(values[~encrypted])
 
 
 class SelectiveSum:

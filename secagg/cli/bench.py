@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from secagg.cli.options import backend_option, clients_option, json_option, params_option, set_option
+from secagg.cli.options import backend_option, clients_option, json_option, params_option, set_option, workers_option
 
 if TYPE_CHECKING:
     from secagg.bench import BenchReport
@@ -27,6 +27,7 @@ _ACKNOWLEDGE = "acknowledge_weak_parameters"
     "--modulus-bits", type=int, default=32, show_default=True, help="Ring of the sums: 20 to 24 (packed), 32 or 64."
 )
 @set_option
+@workers_option
 @json_option
 def command(
     backend: str,

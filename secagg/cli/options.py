@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from secagg.cores import DEFAULT_WORKERS, MAX_WORKERS, VARIABLE, use_workers
 from secagg.errors import Refused
 
 backend_option = click.option(
@@ -19,6 +20,13 @@ params_option = click.option(
 clients_option = click.option("--clients", type=int, default=10, show_default=True, help="Clients in the cohort.")
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the backend; may be repeated."
+)
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(0, MAX_WORKERS),
+    callback=lambda context, parameter, count: use_workers(count),
+    expose_value=False,
+    help=f"Worker processes for homomorphic encryption; 0 for none. Default: {VARIABLE}, or else {DEFAULT_WORKERS}.",
 )
 
 

@@ -12,6 +12,8 @@ SECAGGPLUS_UNITS = "tests/smpc/secaggplus"
 CKKS = "tests/adversary/test_ckks.py"
 BFV = "tests/adversary/test_bfv.py"
 VERIFIED = "tests/adversary/test_verified.py"
+NATIVE = "tests/adversary/test_native.py"
+WORKERS = "tests/he/test_workers.py"
 BFV_ENGINE = "tests/he/test_bfv.py"
 MASKS = "tests/smpc/masks"
 
