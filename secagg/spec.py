@@ -53,6 +53,16 @@ class Roster(BaseModel):
         everybody = {SERVER: self.server, **self.clients, **self.helpers}
         return {name: bytes.fromhex(value) for name, value in everybody.items()}
 
+    @cached_property
+    def client_names(self) -> tuple[PartyId, ...]:
+        """The clients' names, sorted: their order in every set that travels as bits."""
+        return tuple(sorted(self.clients))
+
+    @cached_property
+    def client_places(self) -> Mapping[PartyId, int]:
+        """Where each client stands in `client_names`."""
+        return {name: place for place, name in enumerate(self.client_names)}
+
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over names, roles and fingerprints."""

@@ -6,7 +6,6 @@ Clients are numbered by the order of their names in the roster; sets of them are
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from smpc.cohort import Malformed, Mask, decode_mask, encode_mask
 from smpc.masks import MaskStream
 from smpc.secaggplus.calculator import Neighbourhood
 from smpc.secaggplus.draw import Draw
-from smpc.secaggplus.graph import Ring
 from smpc.secaggplus.parameters import SecAggPlusParameters, cohort, neighbourhood
 
 
@@ -29,15 +27,11 @@ class Role(RoundSession):
     def __init__(self, spec: RoundSpec, party: Party, parameters: SecAggPlusParameters) -> None:
         super().__init__(spec, party)
         self.parameters = parameters
-        self.names: tuple[PartyId, ...] = tuple(sorted(spec.roster.clients))
+        self.names = spec.roster.client_names
 
     @property
     def active(self) -> bool:
         return self.parameters.threat == "active"
-
-    @cached_property
-    def index(self) -> dict[PartyId, int]:
-        return {name: place for place, name in enumerate(self.names)}
 
     @property
     def length(self) -> int:
@@ -72,12 +66,10 @@ class Role(RoundSession):
         assumed = cohort(self.parameters, roster=len(self.names), present=int(np.count_nonzero(present)))
         return Draw(self.spec.digest, present, assumed.corrupt, attempt)
 
-    def agreed_digest(self, ring: Ring, shared: Mask, alive: Mask) -> bytes:
-        """What clients sign before anything is released: the ring, who shared, who uploaded."""
-        order = ring.order.astype("<i8").tobytes()
+    def statement(self, ring: bytes, shared: Mask, alive: Mask) -> bytes:
+        """What clients sign before anything is released: the ring (its digest), who shared, who uploaded."""
         sets = encode_mask(shared) + encode_mask(alive)
-        text = b"secagg/v1/secaggplus/alive" + self.spec.digest + hashlib.sha256(order).digest() + sets
-        return hashlib.sha256(text).digest()
+        return hashlib.sha256(b"secagg/v1/secaggplus/alive" + self.spec.digest + ring + sets).digest()
 
     def self_mask(self, seed: bytes, client: int, nonce: bytes) -> MaskStream:
         """A client's own mask: of the seed that its neighbours share, and of randomness drawn when it is used."""
