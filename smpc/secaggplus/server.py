@@ -267,12 +267,12 @@ class SecAggPlusServer(Role):
     def _unmask(self) -> Iterable[Send]:
         """Recover the masks that stand in the sum, take them off, and give the result."""
         self._require_recoverable(self._tables.released_of(), "shares of {} were released")
-        total = self._sum.signed().view(self.spec.encoding.ring)
         masks = itertools.chain(self._own_masks(), self._pair_masks())
-        while batch := list(itertools.islice(masks, _MASKS_AT_ONCE)):
-            apply_masks(total, batch)
+        if (total := self._sum.store()) is not None:  # a cohort's vectors have come: it is not
+            while batch := list(itertools.islice(masks, _MASKS_AT_ONCE)):
+                apply_masks(total, batch)
         contributors = sorted(self._names(self._tables.alive))
-        self.result = SecureSum.of(total.view(self.spec.encoding.dtype), contributors, self.spec.encoding)
+        self.result = SecureSum.of(self._sum.signed(), contributors, self.spec.encoding)
         return []
 
     def _own_masks(self) -> Iterator[tuple[MaskStream, Sign]]:
