@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from secagg.driver import Letter
 from secagg.identity import SERVER, PartyId
 from secagg.spec import RoundSpec, task_digest
+from smpc.masks import apply_masks
 from smpc.secaggplus import steps
 from smpc.secaggplus.keys import ADVERT_BYTES, Advert
 from tests.adversary.federation import Federation, step_of
@@ -117,9 +118,8 @@ def test_t7_masks_of_two_specs_do_not_cancel() -> None:
         for spec, name in zip(specs, ("site-0", "site-1"), strict=True)
     ]
     vector = np.zeros(20_000, np.uint32)
-    ends[0].pair_mask(bytes(32), 0, 1).add_to(vector)
-    ends[1].pair_mask(bytes(32), 1, 0).subtract_from(vector)
+    masks = [end.pair_mask(bytes(32), 0, 1) for end in ends]
+    apply_masks(vector, [(masks[0], 1), (masks[1], -1)])
     assert_uniform(vector.view(np.uint8))
-    ends[1].pair_mask(bytes(32), 1, 0).add_to(vector)
-    ends[0].pair_mask(bytes(32), 1, 0).subtract_from(vector)
+    apply_masks(vector, [(masks[1], 1), (masks[0], -1)])
     assert not vector.any()

@@ -15,7 +15,7 @@ from secagg.errors import Aborted
 from secagg.frames import split
 from secagg.identity import PartyId
 from secagg.spec import RoundSpec
-from smpc.masks import MaskStream
+from smpc.masks import MaskStream, apply_masks
 from smpc.secaggplus import steps
 from smpc.secaggplus.burning import BurnedKeys
 from tests.adversary.federation import Federation, step_of
@@ -129,7 +129,7 @@ def test_m15_a_masked_vector_is_uniform_as_long_as_one_mask_is_unknown(known: st
     session, own = secrets["session"], secrets["session"]._own
 
     def take_off(mask: MaskStream, *, added: bool) -> None:
-        (mask.subtract_from if added else mask.add_to)(view)
+        apply_masks(view, [(mask, -1 if added else 1)])
 
     pairs = [] if known == "nothing" else secrets["pairs"] if known == "pairs" else secrets["pairs"][1:]
     for other, secret in pairs:
