@@ -48,6 +48,7 @@ from smpc.secaggplus.client import SecAggPlusClient
 from smpc.secaggplus.keys import ADVERT_BYTES
 from smpc.secaggplus.parameters import SecAggPlusParameters, attained, neighbourhood
 from smpc.secaggplus.server import SecAggPlusServer
+from smpc.secaggplus.shamir import SHARE_BYTES
 
 
 class SecAggPlus:
@@ -128,7 +129,7 @@ class SecAggPlus:
         return Traffic(
             client_upload=sum(up) + len(up) * HEADER_BYTES,
             client_download=sum(down) + len(down) * HEADER_BYTES,
-            server_memory=2 * vector,
+            server_memory=2 * vector + clients * k * (steps.PARCEL_BYTES + SHARE_BYTES),
         )
 
     def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:

@@ -29,7 +29,7 @@ from smpc.secaggplus.graph import Ring, shuffled
 from smpc.secaggplus.keys import ADVERT_BYTES, Advert, envelope_key, seal, unseal
 from smpc.secaggplus.parameters import SecAggPlusParameters, attempts
 from smpc.secaggplus.role import Role
-from smpc.secaggplus.shamir import PRIME, SHARE_BYTES, split
+from smpc.secaggplus.shamir import SHARE_BYTES, split
 from smpc.secaggplus.sharing import KEY, SELF, seed_commitment, share_digest
 
 
@@ -44,8 +44,9 @@ class SecAggPlusClient(Role):
         self._reveals_from = 0
         self._chain = b""
         self._mask_key = self._seal_key = self._mask_public = b""
-        self._present = np.zeros(len(self.names), bool)
-        self._ring: Ring | None = None
+        self._present = self._ring = b""
+        self._neighbours: list[int] = []
+        self._threshold = 0
         self._seed = b""
         self._incoming: list[bytes] = []
         self._mask_publics: list[bytes] = []
@@ -127,10 +128,12 @@ class SecAggPlusClient(Role):
             self._checked_advert(neighbour, body[at : at + ADVERT_BYTES])
             for neighbour, at in zip(neighbours, range(adverts_at, len(body), ADVERT_BYTES), strict=True)
         ]
-        self._present, self._ring = present, ring
+        # The sets and the order themselves would be most of a client's memory.
+        self._present, self._ring = encode_mask(present), ring.digest
+        self._neighbours, self._threshold = neighbours, around.threshold
         self._mask_publics = [advert.mask for advert in adverts]
         self._seed = self.party.rng(SEED_BYTES)
-        message = self._share(neighbours, adverts, around.threshold)
+        message = self._share(adverts)
         self.open_step(steps.DELIVER, [SERVER], limit=steps.deliver_bytes(around.degree, around.degree), awaited=False)
         return [self.send(SERVER, steps.SHARES, message)]
 
@@ -154,25 +157,24 @@ class SecAggPlusClient(Role):
             raise Aborted(f"neighbour {name!r}: {error}") from None
         return advert
 
-    def _share(self, neighbours: list[int], adverts: list[Advert], threshold: int) -> bytes:
+    def _share(self, adverts: list[Advert]) -> bytes:
         """Split both secrets, seal the shares. The seal key is erased: the keys of incoming envelopes are kept."""
         spec, mine = self.spec.digest, self.fingerprint(self._own)
-        shares = split(
-            [self._seed, self._mask_key], threshold=threshold, count=len(neighbours), rng=self.party.rng
-        ).astype("<u4")
+        secrets = [self._seed, self._mask_key]
+        shares = split(secrets, threshold=self._threshold, count=len(adverts), rng=self.party.rng).astype("<u4")
         sealing = X25519PrivateKey.from_private_bytes(self._seal_key)
-        envelopes, digests = [], []
-        for slot, (neighbour, advert) in enumerate(zip(neighbours, adverts, strict=True)):
+        message = [seed_commitment(spec, mine, self._seed)]
+        for slot, (neighbour, advert) in enumerate(zip(self._neighbours, adverts, strict=True)):
             theirs = self.fingerprint(neighbour)
             secret = self._agree(sealing, advert.seal, neighbour)
             outgoing = envelope_key(secret, spec=spec, sender=mine, recipient=theirs)
             self._incoming.append(envelope_key(secret, spec=spec, sender=theirs, recipient=mine))
-            envelopes.append(seal(outgoing, shares[slot].tobytes(), self.party.rng))
+            message.append(seal(outgoing, shares[slot].tobytes(), self.party.rng))
             for kind in (SELF, KEY):
                 share = shares[slot, kind].tobytes()
-                digests.append(share_digest(spec, owner=mine, holder=theirs, kind=kind, share=share))
+                message.append(share_digest(spec, owner=mine, holder=theirs, kind=kind, share=share))
         self._seal_key = b""
-        return b"".join([seed_commitment(spec, mine, self._seed), *envelopes, *digests])
+        return b"".join(message)
 
     def _agree(self, key: X25519PrivateKey, public: bytes, neighbour: int) -> bytes:
         try:
@@ -182,37 +184,43 @@ class SecAggPlusClient(Role):
 
     def _take_shares(self, sender: PartyId, body: bytes) -> Iterable[Send]:
         """Keep the shares of those neighbours who shared, and agree on the masks with them."""
-        ring = self._graph
-        sharing = self.read_mask(sender, memoryview(body)[: set_bytes(ring.degree)], ring.degree)
+        degree = len(self._neighbours)
+        head = set_bytes(degree)
+        sharing = self.read_mask(sender, memoryview(body)[:head], degree)
         slots = np.flatnonzero(sharing).tolist()
-        if len(body) != steps.deliver_bytes(ring.degree, len(slots)):
+        if len(body) != steps.deliver_bytes(degree, len(slots)):
             raise Rejected(sender, f"shares of {len(body)} bytes for {len(slots)} neighbours")
-        threshold = self.around(self._present).threshold
-        if len(slots) < threshold:
-            raise Aborted(f"{len(slots)} neighbours have shared their keys, {threshold} are needed to recover a client")
-        neighbours = ring.of(self._own).tolist()
+        if len(slots) < self._threshold:
+            raise Aborted(
+                f"{len(slots)} neighbours have shared their keys, {self._threshold} are needed to recover a client"
+            )
         key = X25519PrivateKey.from_private_bytes(self._mask_key)
-        for place, slot in enumerate(slots):
-            at = set_bytes(ring.degree) + place * steps.ENVELOPE_BYTES
-            share = self._opened(self._incoming[slot], body[at : at + steps.ENVELOPE_BYTES])
-            if share is not None:
-                self._held[slot] = share
-            self._pairs[slot] = self._agree(key, self._mask_publics[slot], neighbours[slot])
+        for slot, at in zip(slots, range(head, len(body), steps.PARCEL_BYTES), strict=True):
+            shares = self._opened(slot, body[at : at + steps.PARCEL_BYTES])
+            if shares is not None:
+                self._held[slot] = shares
+            self._pairs[slot] = self._agree(key, self._mask_publics[slot], self._neighbours[slot])
         self._sharing = sharing
         self._mask_key = b""
         self._incoming, self._mask_publics = [], []
         return ()
 
-    @staticmethod
-    def _opened(key: bytes, envelope: bytes) -> bytes | None:
-        """A neighbour's two shares. None if they cannot be read: it masks all the same, others hold its shares."""
+    def _opened(self, slot: int, parcel: bytes) -> bytes | None:
+        """A neighbour's two shares. None if they are not as they should be.
+
+        We mask with it all the same; others hold its shares. But a share that the server would take for altered is not
+        kept: whoever released it would be blamed for its owner (M8).
+        """
         try:
-            plain = unseal(key, envelope)
+            plain = unseal(self._incoming[slot], parcel[: steps.ENVELOPE_BYTES])
         except Tampered:
             return None
-        if len(plain) != 2 * SHARE_BYTES or (np.frombuffer(plain, "<u4") >= PRIME).any():
-            return None
-        return plain
+        spec, mine, owner = self.spec.digest, self.fingerprint(self._own), self.fingerprint(self._neighbours[slot])
+        digests = [
+            share_digest(spec, owner=owner, holder=mine, kind=SELF, share=plain[:SHARE_BYTES]),
+            share_digest(spec, owner=owner, holder=mine, kind=KEY, share=plain[SHARE_BYTES:]),
+        ]
+        return plain if b"".join(digests) == parcel[steps.ENVELOPE_BYTES :] else None
 
     # The vector.
 
@@ -221,10 +229,9 @@ class SecAggPlusClient(Role):
         # Drawn now: even two vectors under one seed would not lie under one mask.
         nonce = self.party.rng(steps.NONCE_BYTES)
         masked = integers.view(self.spec.encoding.ring)
-        neighbours = self._graph.of(self._own).tolist()
         masks: list[tuple[MaskStream, Literal[1, -1]]] = [(self.self_mask(self._seed, self._own, nonce), 1)]
         for slot, secret in self._pairs.items():
-            other = neighbours[slot]
+            other = self._neighbours[slot]
             masks.append((self.pair_mask(secret, self._own, other), 1 if self._own < other else -1))
         apply_masks(masked, masks)
         self._seed = b""
@@ -237,48 +244,48 @@ class SecAggPlusClient(Role):
 
     def _take_alive(self, sender: PartyId, body: memoryview) -> Iterable[Send]:
         """Check who is said to have shared and uploaded; sign it, or under a passive server release at once."""
-        width, ring = set_bytes(len(self.names)), self._graph
+        width = set_bytes(len(self.names))
         if len(body) != 2 * width:
             raise Rejected(sender, f"client sets of {len(body)} bytes, expected {2 * width}")
         shared = self.read_mask(sender, body[:width], len(self.names))
         alive = self.read_mask(sender, body[width:], len(self.names))
-        for mask, within, what in ((shared, self._present, "shared"), (alive, shared, "alive")):
+        present = self.read_mask(sender, memoryview(self._present), len(self.names))
+        for mask, within, what in ((shared, present, "shared"), (alive, shared, "alive")):
             if strangers := self.members(mask & ~within):
                 raise Aborted(f"the server counts {strangers[0]!r} as {what}, who did not come so far")
         if not alive[self._own]:
             raise Aborted("the server counts this client as dropped, and asks it all the same")
-        neighbours = ring.of(self._own)
+        neighbours = np.array(self._neighbours)
         if (shared[neighbours] != self._sharing).any():
             raise Aborted("the server names other neighbours as sharing than those whose shares it delivered")
         self.require_cohort(np.flatnonzero(alive))
-        threshold = self.around(self._present).threshold
-        if (left := np.count_nonzero(alive[neighbours])) < threshold:
-            raise Aborted(f"{left} neighbours are left, {threshold} are needed; nothing was revealed")
+        if (left := np.count_nonzero(alive[neighbours])) < self._threshold:
+            raise Aborted(f"{left} neighbours are left, {self._threshold} are needed; nothing was revealed")
         self._alive = alive[neighbours]
         if not self.active:
             return self._release()
-        self._statement = self.agreed_digest(ring, shared, alive)
-        self.open_step(steps.QUORUM, [SERVER], limit=steps.quorum_bytes(ring.degree, threshold), awaited=False)
+        self._statement = self.statement(self._ring, shared, alive)
+        limit = steps.quorum_bytes(len(self._neighbours), self._threshold)
+        self.open_step(steps.QUORUM, [SERVER], limit=limit, awaited=False)
         return [self.send(SERVER, steps.AGREE, self.party.identity.sign(self._statement))]
 
     def _take_quorum(self, sender: PartyId, body: bytes) -> Iterable[Send]:
         """Release only if `threshold` neighbours were told what this client was told."""
-        ring, threshold = self._graph, self.around(self._present).threshold
-        head = set_bytes(ring.degree)
-        signing = self.read_mask(sender, memoryview(body)[:head], ring.degree)
+        degree = len(self._neighbours)
+        head = set_bytes(degree)
+        signing = self.read_mask(sender, memoryview(body)[:head], degree)
         slots = np.flatnonzero(signing).tolist()
-        if len(slots) != threshold or len(body) != steps.quorum_bytes(ring.degree, threshold):
-            raise Rejected(sender, f"{len(slots)} signatures in {len(body)} bytes, expected {threshold}")
-        neighbours = ring.of(self._own).tolist()
-        for place, slot in enumerate(slots):
-            name, at = self.names[neighbours[slot]], head + place * steps.SIGNATURE_BYTES
+        if len(slots) != self._threshold or len(body) != steps.quorum_bytes(degree, self._threshold):
+            raise Rejected(sender, f"{len(slots)} signatures in {len(body)} bytes, expected {self._threshold}")
+        for slot, at in zip(slots, range(head, len(body), steps.SIGNATURE_BYTES), strict=True):
+            name = self.names[self._neighbours[slot]]
             if not self.peer(name).verify(body[at : at + steps.SIGNATURE_BYTES], self._statement):
                 raise Aborted(f"{name!r} did not sign the client sets that this client was shown; nothing was revealed")
         return self._release()
 
     def _release(self) -> Iterable[Send]:
         """One kind of share for each neighbour: of the seed if it is alive, of the key if it is not."""
-        held = np.zeros(self._graph.degree, bool)
+        held = np.zeros(len(self._neighbours), bool)
         parts = []
         for slot, share in sorted(self._held.items()):
             held[slot] = True
@@ -286,19 +293,15 @@ class SecAggPlusClient(Role):
         self._held.clear()
         return [self.send(SERVER, steps.RELEASE, encode_mask(held), *parts)]
 
-    @property
-    def _graph(self) -> Ring:
-        if self._ring is None:
-            raise Refused("this client knows no neighbours yet")
-        return self._ring
-
     def store(self) -> dict[str, Any]:
         return {
             "reveals from": self._reveals_from,
             "chain": self._chain,
             "keys": [self._mask_key, self._seal_key, self._mask_public],
-            "present": encode_mask(self._present),
-            "ring": None if self._ring is None else [self._ring.order, self._ring.degree],
+            "present": self._present,
+            "ring": self._ring,
+            "neighbours": self._neighbours,
+            "threshold": self._threshold,
             "seed": self._seed,
             "incoming": self._incoming,
             "mask publics": self._mask_publics,
@@ -312,8 +315,8 @@ class SecAggPlusClient(Role):
     def load(self, fields: dict[str, Any]) -> None:
         self._reveals_from, self._chain = fields["reveals from"], fields["chain"]
         self._mask_key, self._seal_key, self._mask_public = fields["keys"]
-        self._present = self.read_mask(self.party.name, memoryview(fields["present"]), len(self.names))
-        self._ring = None if fields["ring"] is None else Ring(fields["ring"][0].copy(), fields["ring"][1])
+        self._present, self._ring = fields["present"], fields["ring"]
+        self._neighbours, self._threshold = fields["neighbours"], fields["threshold"]
         self._seed, self._incoming = fields["seed"], fields["incoming"]
         self._mask_publics = fields["mask publics"]
         self._pairs = dict(fields["pairs"])

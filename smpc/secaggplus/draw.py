@@ -23,6 +23,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -74,18 +75,18 @@ class Draw:
     corrupt: int
     attempt: int
 
-    @property
+    @cached_property
     def drawers(self) -> Indices:
         """Who draws, by index in the roster, in the order in which commitments and links are written."""
         present = np.flatnonzero(self.present)
         count = 1
         if self.corrupt:
             count = math.ceil((PRIVACY_BITS + _OFFLINE_BITS) / math.log2(present.size / self.corrupt))
-        return shuffled(present, b"drawers" + self._context())[:count]
+        return shuffled(present, b"drawers" + self._context)[:count]
 
     def signed(self, commitments: Sequence[bytes], own: bytes) -> bytes:
         """What a drawer signs: the draw, all commitments in it, and its own link."""
-        return b"secagg/v1/secaggplus/draw" + self._context() + _digest(commitments) + own
+        return b"secagg/v1/secaggplus/draw" + self._context + _digest(commitments) + own
 
     def reveal(self, secret: bytes, commitments: Sequence[bytes], identity: Identity) -> bytes:
         """A drawer's link and its signature."""
@@ -99,8 +100,9 @@ class Draw:
         for place, (reveal, identity) in enumerate(zip(reveals, identities, strict=True)):
             if not identity.verify(reveal[LINK_BYTES:], self.signed(commitments, links[place])):
                 raise NotDrawn(f"drawer {place + 1} of {len(reveals)} did not sign this draw")
-        return hashlib.sha256(b"secagg/v1/secaggplus/seed" + self._context() + b"".join(links)).digest()
+        return hashlib.sha256(b"secagg/v1/secaggplus/seed" + self._context + b"".join(links)).digest()
 
+    @cached_property
     def _context(self) -> bytes:
         return hashlib.sha256(self.spec + bytes([self.attempt]) + encode_mask(self.present)).digest()
 

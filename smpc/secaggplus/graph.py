@@ -42,6 +42,11 @@ class Ring:
     def __len__(self) -> int:
         return self.order.size
 
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that stand for the order and the degree."""
+        return hashlib.sha256(self.degree.to_bytes(4, "big") + self.order.astype("<i8").tobytes()).digest()
+
     def of(self, client: int) -> Indices:
         """The neighbours of a client, by slot."""
         place = int(np.flatnonzero(self.order == client)[0])

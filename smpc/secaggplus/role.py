@@ -18,7 +18,6 @@ from smpc.cohort import Malformed, Mask, decode_mask, encode_mask
 from smpc.masks import MaskStream
 from smpc.secaggplus.calculator import Neighbourhood
 from smpc.secaggplus.draw import Draw
-from smpc.secaggplus.graph import Ring
 from smpc.secaggplus.parameters import SecAggPlusParameters, cohort, neighbourhood
 
 
@@ -67,12 +66,10 @@ class Role(RoundSession):
         assumed = cohort(self.parameters, roster=len(self.names), present=int(np.count_nonzero(present)))
         return Draw(self.spec.digest, present, assumed.corrupt, attempt)
 
-    def agreed_digest(self, ring: Ring, shared: Mask, alive: Mask) -> bytes:
-        """What clients sign before anything is released: the ring, who shared, who uploaded."""
-        order = ring.order.astype("<i8").tobytes()
+    def statement(self, ring: bytes, shared: Mask, alive: Mask) -> bytes:
+        """What clients sign before anything is released: the ring (its digest), who shared, who uploaded."""
         sets = encode_mask(shared) + encode_mask(alive)
-        text = b"secagg/v1/secaggplus/alive" + self.spec.digest + hashlib.sha256(order).digest() + sets
-        return hashlib.sha256(text).digest()
+        return hashlib.sha256(b"secagg/v1/secaggplus/alive" + self.spec.digest + ring + sets).digest()
 
     def self_mask(self, seed: bytes, client: int, nonce: bytes) -> MaskStream:
         """A client's own mask: of the seed that its neighbours share, and of randomness drawn when it is used."""

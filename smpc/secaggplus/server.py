@@ -27,7 +27,7 @@ from smpc.secaggplus.keys import ADVERT_BYTES, Advert
 from smpc.secaggplus.parameters import SecAggPlusParameters
 from smpc.secaggplus.role import Role
 from smpc.secaggplus.shamir import LIMBS
-from smpc.secaggplus.sharing import COMMITMENT_BYTES, DIGEST_BYTES, KEY, SELF, seed_commitment, share_digest
+from smpc.secaggplus.sharing import COMMITMENT_BYTES, KEY, SELF, seed_commitment, share_digest
 from smpc.secaggplus.tables import Tables
 
 Sign = Literal[1, -1]
@@ -163,14 +163,12 @@ class SecAggPlusServer(Role):
         if len(body) != steps.shares_bytes(degree):
             raise Rejected(sender, f"shares of {len(body)} bytes, expected {steps.shares_bytes(degree)}")
         data = np.frombuffer(body, np.uint8)
-        digests_at = COMMITMENT_BYTES + degree * steps.ENVELOPE_BYTES
         tables.seed_commitments[place] = data[:COMMITMENT_BYTES]
-        tables.envelopes[place] = data[COMMITMENT_BYTES:digests_at].reshape(degree, steps.ENVELOPE_BYTES)
-        tables.digests[place] = data[digests_at:].reshape(degree, 2, DIGEST_BYTES)
+        tables.parcels[place] = data[COMMITMENT_BYTES:].reshape(degree, steps.PARCEL_BYTES)
         tables.shared[place] = True
 
     def _deliver(self) -> list[Send]:
-        """Hand on the envelopes. Whom too few neighbours could recover is left out, before it has masked anything."""
+        """Hand on the parcels. Whom too few neighbours could recover is left out, before it has masked anything."""
         tables = self._tables
         tables.drop_lonely()
         if (staying := np.count_nonzero(tables.shared)) < self.spec.minimum_cohort:
@@ -181,9 +179,9 @@ class SecAggPlusServer(Role):
         self.open_step(steps.MASKED, self._names(tables.shared), limit=self._sum.wire_bytes + steps.NONCE_BYTES)
         sends = []
         for place in np.flatnonzero(tables.shared).tolist():
-            sharing, envelopes = tables.envelopes_to(place)
-            sends.append(self.send(self._name(place), steps.DELIVER, encode_mask(sharing) + envelopes))
-        tables.envelopes = tables.envelopes[:0]
+            sharing, parcels = tables.parcels_to(place)
+            sends.append(self.send(self._name(place), steps.DELIVER, encode_mask(sharing) + parcels))
+        tables.forget_parcels()
         return sends
 
     def _add(self, sender: PartyId, body: memoryview) -> None:
@@ -208,7 +206,7 @@ class SecAggPlusServer(Role):
         else:
             self._expect_releases(names)
         shared, alive = (tables.over(len(self.names), mask) for mask in (tables.shared, tables.alive))
-        self._statement = self.agreed_digest(tables.ring, shared, alive)
+        self._statement = self.statement(tables.ring.digest, shared, alive)
         return [self.send(name, steps.ALIVE, encode_mask(shared) + encode_mask(alive)) for name in names]
 
     def _take_agreement(self, sender: PartyId, body: bytes) -> None:
@@ -268,13 +266,13 @@ class SecAggPlusServer(Role):
 
     def _unmask(self) -> Iterable[Send]:
         """Recover the masks that stand in the sum, take them off, and give the result."""
-        self._require_recoverable(self._tables.released_of())
-        total = self._sum.signed().view(self.spec.encoding.ring)
+        self._require_recoverable(self._tables.released_of(), "shares of {} were released")
         masks = itertools.chain(self._own_masks(), self._pair_masks())
-        while batch := list(itertools.islice(masks, _MASKS_AT_ONCE)):
-            apply_masks(total, batch)
+        if (total := self._sum.store()) is not None:  # a cohort's vectors have come: it is not
+            while batch := list(itertools.islice(masks, _MASKS_AT_ONCE)):
+                apply_masks(total, batch)
         contributors = sorted(self._names(self._tables.alive))
-        self.result = SecureSum.of(total.view(self.spec.encoding.dtype), contributors, self.spec.encoding)
+        self.result = SecureSum.of(self._sum.signed(), contributors, self.spec.encoding)
         return []
 
     def _own_masks(self) -> Iterator[tuple[MaskStream, Sign]]:
@@ -303,15 +301,14 @@ class SecAggPlusServer(Role):
     def _not_what_was_shared(self, place: int) -> Aborted:
         return Aborted(f"the shares that {self._name(place)!r} gave its neighbours do not make up its secret")
 
-    def _require_recoverable(self, counts: Indices) -> None:
-        """Raise `Aborted` unless everybody whose masks are in the sum has `threshold` neighbours left (M7)."""
+    def _require_recoverable(self, counts: Indices, what: str = "neighbours of {} are left") -> None:
+        """Raise `Aborted` unless everybody whose masks are in the sum counts `threshold` at least (M7)."""
         tables = self._tables
         short = np.flatnonzero((tables.alive | tables.lost()) & (counts < tables.threshold))
         if short.size:
-            raise Aborted(
-                f"{counts[short[0]]} neighbours of {self._name(int(short[0]))!r} are left, {tables.threshold} are "
-                "needed to recover its masks; nothing was revealed"
-            )
+            counted = what.format(repr(self._name(int(short[0]))))
+            needed = f"{tables.threshold} are needed to recover its masks"
+            raise Aborted(f"{counts[short[0]]} {counted}, {needed}; nothing was revealed")
 
     # Places and names.
 

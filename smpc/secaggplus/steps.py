@@ -12,6 +12,7 @@ from smpc.secaggplus.sharing import COMMITMENT_BYTES, DIGEST_BYTES
 ADVERTISE, GRAPH, SHARES, DELIVER, MASKED, ALIVE, AGREE, QUORUM, RELEASE = range(1, 10)
 _FIRST_DRAW = 16
 ENVELOPE_BYTES = SEAL_OVERHEAD + 2 * SHARE_BYTES
+PARCEL_BYTES = ENVELOPE_BYTES + 2 * DIGEST_BYTES
 SIGNATURE_BYTES = 64
 NONCE_BYTES = SEED_BYTES
 
@@ -37,12 +38,12 @@ def draw_bytes(roster: int, drawers: int) -> int:
 
 def shares_bytes(degree: int) -> int:
     """Length of a SHARES: a commitment to the seed, for each neighbour an envelope and a digest of each share."""
-    return COMMITMENT_BYTES + degree * (ENVELOPE_BYTES + 2 * DIGEST_BYTES)
+    return COMMITMENT_BYTES + degree * PARCEL_BYTES
 
 
 def deliver_bytes(degree: int, sharing: int) -> int:
-    """Length of a DELIVER: which neighbours shared, their envelopes."""
-    return set_bytes(degree) + sharing * ENVELOPE_BYTES
+    """Length of a DELIVER: which neighbours shared, their parcels."""
+    return set_bytes(degree) + sharing * PARCEL_BYTES
 
 
 def quorum_bytes(degree: int, threshold: int) -> int:

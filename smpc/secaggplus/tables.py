@@ -21,7 +21,7 @@ from smpc.secaggplus.sharing import COMMITMENT_BYTES, DIGEST_BYTES
 
 _AT_ONCE = 1024
 _MASKS = ("shared", "alive", "agreed", "held")
-_ARRAYS = ("envelopes", "digests", "seed_commitments", "nonces", "signatures", "released")
+_ARRAYS = ("parcels", "digests", "seed_commitments", "nonces", "signatures", "released")
 
 
 class Tables:
@@ -30,7 +30,8 @@ class Tables:
     Attributes:
         place_of: the place in the ring of each client present, by its number in the roster.
         shared, alive, agreed: who sent shares, a vector, a signature; bool (n,).
-        envelopes, digests: for each neighbour a sealed pair of shares, and a digest of each share; uint8 (n, k, ...).
+        parcels: for each neighbour a sealed pair of shares and a digest of each; uint8 (n, k, ...).
+        digests: what is left of the parcels once they are delivered; uint8 (n, k, 2, 16).
         seed_commitments, nonces, signatures: of each client; uint8 (n, ...).
         held, released: of which neighbours it released a share, and these; bool (n, k), uint32 (n, k, 9).
     """
@@ -41,8 +42,8 @@ class Tables:
         self.threshold = threshold
         self.place_of = {client: place for place, client in enumerate(ring.order.tolist())}
         self.shared, self.alive, self.agreed = (np.zeros(n, bool) for _ in range(3))
-        self.envelopes = np.zeros((n, k, steps.ENVELOPE_BYTES), np.uint8)
-        self.digests = np.zeros((n, k, 2, DIGEST_BYTES), np.uint8)
+        self.parcels = np.zeros((n, k, steps.PARCEL_BYTES), np.uint8)
+        self.digests = np.zeros((0, k, 2, DIGEST_BYTES), np.uint8)
         self.seed_commitments = np.zeros((n, COMMITMENT_BYTES), np.uint8)
         self.nonces = np.zeros((n, steps.NONCE_BYTES), np.uint8)
         self.signatures = np.zeros((n, steps.SIGNATURE_BYTES), np.uint8)
@@ -58,11 +59,17 @@ class Tables:
         while (lonely := self.shared & (self.neighbours_among(self.shared) < self.threshold)).any():
             self.shared &= ~lonely
 
-    def envelopes_to(self, place: int) -> tuple[Mask, bytes]:
-        """Which neighbours of a client shared, and their envelopes to it."""
+    def parcels_to(self, place: int) -> tuple[Mask, bytes]:
+        """Which neighbours of a client shared, and their parcels for it."""
         neighbours = self.ring.places[place]
         sharing = self.shared[neighbours]
-        return sharing, self.envelopes[neighbours[sharing], self.ring.mirror[sharing]].tobytes()
+        return sharing, self.parcels[neighbours[sharing], self.ring.mirror[sharing]].tobytes()
+
+    def forget_parcels(self) -> None:
+        """Once they are delivered, keep the digests alone."""
+        n, k, _ = self.parcels.shape
+        self.digests = self.parcels[:, :, steps.ENVELOPE_BYTES :].reshape(n, k, 2, DIGEST_BYTES)
+        self.parcels = self.parcels[:0]
 
     def lost(self) -> Mask:
         """Who shared and vanished, and left masks in the vectors of survivors."""

@@ -44,7 +44,7 @@ GUARDS = (
         "a client wants threshold neighbours alive",
         ("M7",),
         "smpc/secaggplus/client.py",
-        "if (left := np.count_nonzero(alive[neighbours])) < threshold:",
+        "if (left := np.count_nonzero(alive[neighbours])) < self._threshold:",
         "if (left := 0):",
         (f"{SECAGGPLUS}/test_unmasking.py::test_a_client_refuses_survivors_that_cannot_be",),
     ),
@@ -79,8 +79,8 @@ GUARDS = (
         "a quorum is threshold signatures",
         ("M3",),
         "smpc/secaggplus/client.py",
-        "if len(slots) != threshold or len(body) != steps.quorum_bytes(ring.degree, threshold):",
-        "if len(body) != steps.quorum_bytes(ring.degree, len(slots)):",
+        "if len(slots) != self._threshold or len(body) != steps.quorum_bytes(degree, self._threshold):",
+        "if len(body) != steps.quorum_bytes(degree, len(slots)):",
         (f"{SECAGGPLUS}/test_unmasking.py::test_m3_signatures_of_threshold_neighbours_are_needed",),
     ),
     Guard(
@@ -95,7 +95,7 @@ GUARDS = (
         "nobody masks with too few neighbours",
         ("M7",),
         "smpc/secaggplus/client.py",
-        "if len(slots) < threshold:",
+        "if len(slots) < self._threshold:",
         "if False:",
         (f"{SECAGGPLUS}/test_ring.py::test_a_client_refuses_to_mask_with_fewer_neighbours_than_recovery_takes",),
     ),
@@ -213,8 +213,8 @@ GUARDS = (
         "a drawer signs all commitments",
         ("M14",),
         "smpc/secaggplus/draw.py",
-        "self._context() + _digest(commitments) + own",
-        "self._context() + own",
+        "self._context + _digest(commitments) + own",
+        "self._context + own",
         (f"{SECAGGPLUS_UNITS}/test_draw.py::test_a_drawer_signs_the_commitments_that_it_was_shown",),
     ),
     Guard(
@@ -358,6 +358,17 @@ GUARDS = (
         "    except Tampered:\n            return None",
         "    except Tampered:\n            raise",
         (f"{SECAGGPLUS}/test_shares.py::test_m8_an_envelope_that_does_not_open_costs_one_share_not_the_round",),
+    ),
+    Guard(
+        "nobody releases a share that would be taken for altered",
+        ("M8",),
+        "smpc/secaggplus/client.py",
+        'return plain if b"".join(digests) == parcel[steps.ENVELOPE_BYTES :] else None',
+        "return plain",
+        (
+            f"{SECAGGPLUS}/test_shares.py"
+            "::test_m8_an_owner_whose_digests_are_wrong_is_named_and_not_those_who_hold_its_shares",
+        ),
     ),
     Guard(
         "nobody is asked to release for a sum that cannot be",

@@ -118,9 +118,8 @@ def test_t7_masks_of_two_specs_do_not_cancel() -> None:
         for spec, name in zip(specs, ("site-0", "site-1"), strict=True)
     ]
     vector = np.zeros(20_000, np.uint32)
-    apply_masks(vector, [(ends[0].pair_mask(bytes(32), 0, 1), 1)])
-    apply_masks(vector, [(ends[1].pair_mask(bytes(32), 1, 0), -1)])
+    masks = [end.pair_mask(bytes(32), 0, 1) for end in ends]
+    apply_masks(vector, [(masks[0], 1), (masks[1], -1)])
     assert_uniform(vector.view(np.uint8))
-    apply_masks(vector, [(ends[1].pair_mask(bytes(32), 1, 0), 1)])
-    apply_masks(vector, [(ends[0].pair_mask(bytes(32), 1, 0), -1)])
+    apply_masks(vector, [(masks[1], 1), (masks[0], -1)])
     assert not vector.any()

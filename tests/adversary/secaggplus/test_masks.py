@@ -113,7 +113,7 @@ def test_m15_a_masked_vector_is_uniform_as_long_as_one_mask_is_unknown(known: st
     def source(name: PartyId) -> Any:
         if name == VICTIM:
             session: Any = sessions[VICTIM]
-            neighbours = session._ring.of(session._own).tolist()
+            neighbours = session._neighbours
             secrets["pairs"] = [(neighbours[slot], secret) for slot, secret in session._pairs.items()]
             secrets["seed"], secrets["session"] = session._seed, session
         return federation.contribution(name)

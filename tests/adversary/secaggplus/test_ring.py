@@ -39,7 +39,7 @@ def test_a_client_refuses_a_graph_that_cannot_be(members: list[int], why: str) -
 
 
 def test_a_client_refuses_to_mask_with_fewer_neighbours_than_recovery_takes() -> None:
-    federation, spec, wire = attack(steps.DELIVER, lambda body: bytes([0b11]) + body[1 : 1 + 2 * steps.ENVELOPE_BYTES])
+    federation, spec, wire = attack(steps.DELIVER, lambda body: bytes([0b11]) + body[1 : 1 + 2 * steps.PARCEL_BYTES])
     assert "2 neighbours have shared their keys, 3 are needed to recover a client" in refusal(federation, spec)
     assert VICTIM not in wire.sent(steps.MASKED)
 

@@ -83,7 +83,7 @@ def test_m8_an_envelope_that_does_not_open_costs_one_share_not_the_round(lost: t
     def wire(letter: Letter) -> Iterable[Letter]:
         if letter.kind == "frame" and letter.sender == "site-6" and step_of(letter) == steps.SHARES:
             body = bytearray(body_of(letter))
-            body[32 : 32 + 2 * steps.ENVELOPE_BYTES] = bytes(2 * steps.ENVELOPE_BYTES)
+            body[32 : 32 + 2 * steps.PARCEL_BYTES] = bytes(2 * steps.PARCEL_BYTES)
             letter = replace(letter, frame=federation.forge("site-6", SERVER, spec, steps.SHARES, bytes(body)))
         return (letter,)
 
@@ -91,6 +91,24 @@ def test_m8_an_envelope_that_does_not_open_costs_one_share_not_the_round(lost: t
     outcome = federation.round(spec=spec)
     federation.check(outcome, set(federation.names) - set(lost))
     assert not outcome.rejected
+
+
+def test_m8_an_owner_whose_digests_are_wrong_is_named_and_not_those_who_hold_its_shares() -> None:
+    """It would have its neighbours' releases rejected as altered, and with them everybody's shares."""
+    federation = Federation("secaggplus", clients=7)
+    spec = federation.spec()
+
+    def wire(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and letter.sender == VICTIM and step_of(letter) == steps.SHARES:
+            body = bytearray(body_of(letter))
+            for at in range(32, len(body), steps.PARCEL_BYTES):
+                body[at + steps.ENVELOPE_BYTES : at + steps.PARCEL_BYTES] = bytes(32)
+            letter = replace(letter, frame=federation.forge(VICTIM, SERVER, spec, steps.SHARES, bytes(body)))
+        return (letter,)
+
+    federation.wire = wire
+    with pytest.raises(Aborted, match=f"0 shares of '{VICTIM}' were released, 4 are needed to recover its masks"):
+        federation.round(spec=spec)
 
 
 def test_m8_an_owner_whose_shares_do_not_make_up_its_secret_is_named() -> None:

@@ -29,19 +29,19 @@ def test_whoever_has_too_few_neighbours_left_is_left_out_and_so_on(share: float)
         assert set(np.flatnonzero(some.shared).tolist()) == staying
 
 
-def test_an_envelope_reaches_the_neighbour_that_it_was_written_for() -> None:
+def test_a_parcel_reaches_the_neighbour_that_it_was_written_for() -> None:
     some = tables(12, 6, 4)
     order = some.ring.order.tolist()
     for place, sender in enumerate(order):
         for slot, recipient in enumerate(some.ring.of(sender).tolist()):
-            some.envelopes[place, slot, :2] = sender, recipient
+            some.parcels[place, slot, :2] = sender, recipient
     some.shared[:] = True
     some.shared[3] = False
     for place, recipient in enumerate(order):
-        sharing, envelopes = some.envelopes_to(place)
+        sharing, parcels = some.parcels_to(place)
         senders = some.ring.of(recipient)[sharing].tolist()
         assert order[3] not in senders
-        read = np.frombuffer(envelopes, np.uint8).reshape(len(senders), -1)
+        read = np.frombuffer(parcels, np.uint8).reshape(len(senders), -1)
         assert read[:, :2].tolist() == [[sender, recipient] for sender in senders]
 
 
