@@ -91,9 +91,10 @@ def main() -> None:
     print(f"{options.threat} server, {options.suite}: {backend.attained(options.clients)}")
     print(f"all parties {cpu:.0f} s of CPU, {wall:.0f} s in all; peak {peak_rss_mib():.0f} MiB for the whole process")
     print(f"one client {client * 1e3:.1f} ms, server {server.protect_cpu_s + server.reveal_cpu_s:.1f} s of CPU")
-    print(
-        f"{upload:.3f} bytes a parameter up; the sum is {'exact on every coordinate' if exact and whole else 'WRONG'}"
-    )
+    print(f"{upload:.3f} bytes a parameter up; the sum of those who stayed is {'exact' if exact else 'WRONG'}")
+    if not whole:
+        left = sorted(set(outcome.dropped) - vanished)
+        print(f"{len(left)} more clients left than were told to; the first: {left[0]}: {outcome.dropped[left[0]]}")
     sys.exit(0 if exact and whole else 1)
 
 

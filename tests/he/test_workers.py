@@ -213,7 +213,8 @@ def test_a_call_leaves_no_memory_and_no_descriptor() -> None:
         run(worker_tasks.open_reverse, np.zeros((3, 1000), np.uint8), key=b"secret")
     assert not mapped("self")
     assert eventually(lambda: not mapped(worker))
-    assert (len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{worker}/fd"))) == before
+    after = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{worker}/fd"))
+    assert all(now <= then for now, then in zip(after, before, strict=True))  # what its start took may be gone
 
 
 def test_a_failed_call_leaves_no_memory() -> None:
