@@ -34,9 +34,10 @@ class Vectors:
     def __init__(self, params: int, encoding: FixedPoint, clients: int) -> None:
         rng = np.random.default_rng(0)
         # Together below the bound of the encoding, 2^fraction_bits steps.
-        room = 2**encoding.fraction_bits // 2
-        self._first = rng.integers(-room // clients, room // clients + 1, params).astype(np.float32)
-        self._second = rng.integers(-room // 101, room // 101 + 1, params).astype(np.float32)
+        half = 2**encoding.fraction_bits // 2
+        first, second = half // clients, half // 101
+        self._first = rng.integers(-first, first + 1, params).astype(np.float32)
+        self._second = rng.integers(-second, second + 1, params).astype(np.float32)
         self._scale = np.float32(encoding.scale)
         self._out, self._part = np.empty(params, np.float32), np.empty(params, np.float32)
 
