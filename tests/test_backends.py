@@ -184,8 +184,9 @@ def test_bench_writes_the_schema(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "smpc", "secaggplus", "ckks", "bfv"])
-def test_a_client_alone_in_its_process_does_the_same_work(name: str) -> None:
+def test_a_client_alone_in_its_process_does_the_same_work(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that one party computed is handed to another: alone, a client uploads as many bytes for like CPU."""
+    monkeypatch.setenv("SECAGG_WORKERS", "0")  # no worker is started in either, so that nobody pays for its start
     size = 300_000
     backend = build(name).backend
     workload = Workload(size, clients=4)
