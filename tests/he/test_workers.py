@@ -261,7 +261,11 @@ def test_workers_end_with_a_parent_that_was_killed(state: str) -> None:
         if state == "busy":
             time.sleep(0.5)
         parent.kill()
-    assert eventually(lambda: all(gone(pid) for pid in children))
+    try:
+        assert eventually(lambda: all(gone(pid) for pid in children))
+    finally:
+        for pid in (pid for pid in children if not gone(pid)):
+            os.kill(pid, signal.SIGKILL)
 
 
 FORKED = """
@@ -287,7 +291,8 @@ def test_workers_end_with_their_parent_though_a_fork_of_it_lives_on() -> None:
             assert eventually(lambda: gone(worker))
             assert not gone(child)
         finally:
-            os.kill(child, signal.SIGKILL)
+            for pid in (pid for pid in (child, worker) if not gone(pid)):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_workers_end_with_a_parent_that_ends() -> None:
