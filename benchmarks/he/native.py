@@ -3,9 +3,9 @@
     python -m benchmarks.he.native [--ciphertexts N] [--repeat R]
 
 Microseconds of CPU for one ciphertext, best of the repeats, in one process. `SEAL` is its calls alone: no packing, no
-checks, no reading or writing of its objects, except that a seeded ciphertext is expanded by loading it. `ours` goes from
-integers to bytes and back: encrypt, fold, sum out, open. At 100 % and above we do without SEAL. Of a fold, `expand` is
-what makes polynomials of seeds, in it the hash alone; `tag` is what authenticating the frame adds to it.
+checks, no reading or writing of its objects, except that a seeded ciphertext is expanded by loading it. `ours` goes
+from integers to bytes and back: encrypt, fold, sum out, open. At 100 % and above we do without SEAL. Of a fold,
+`expand` is what makes polynomials of seeds, in it the hash alone; `tag` is what authenticating the frame adds to it.
 """
 
 from __future__ import annotations
