@@ -43,7 +43,7 @@ from secagg.errors import Refused
 from secagg.gaussian import KEY_BYTES, Rng, discrete_gaussian
 
 # Large enough that numpy, which lets other threads run, spends its time in arrays.
-_BLOCK = 16
+_BLOCK = 32
 
 
 class RingPublicKey:
