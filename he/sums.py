@@ -35,8 +35,8 @@ from he.seeds import expand_all
 from he.workers import blocks, spread
 from secagg.errors import Refused
 
-# Ciphertexts at a time: arrays too large for the first caches, so that a thread seldom asks for Python's lock.
-_BLOCK = 8
+# Words at a time: so many that a thread seldom asks for Python's lock, and few enough for a cache.
+_BLOCK_WORDS = 1 << 18
 
 
 class Lengths(Ring, Protocol):
@@ -81,6 +81,7 @@ class ResidueSum(ABC):
         self._parameters = parameters
         self._length = length
         self._ciphertexts = parameters.ciphertexts(length)
+        self._block = max(1, _BLOCK_WORDS // (2 * len(parameters.primes) * parameters.degree))
         self._sum: Residues | None = None
 
     @abstractmethod
@@ -95,10 +96,10 @@ class ResidueSum(ABC):
         rows = np.empty((self._ciphertexts, 2, self._parameters.polynomial_bytes), np.uint8)
 
         def pack_part(start: int, stop: int) -> None:
-            for part in blocks(start, stop, block=_BLOCK):
+            for part in blocks(start, stop, block=self._block):
                 rows[part] = pack(total[part], self._parameters)
 
-        spread(pack_part, self._ciphertexts, block=_BLOCK)
+        spread(pack_part, self._ciphertexts, block=self._block)
         return rows.tobytes()
 
     def state(self) -> bytes:
@@ -128,20 +129,20 @@ class PublicSum(ResidueSum):
         both = rows.reshape(self._ciphertexts, 2, parameters.polynomial_bytes)
 
         def check_part(start: int, stop: int) -> None:
-            for part in blocks(start, stop, block=_BLOCK):
+            for part in blocks(start, stop, block=self._block):
                 check(both[part], parameters)
                 require_opaque(both[part, 1], parameters)
 
         def add_part(start: int, stop: int) -> None:
-            buffer = np.empty((min(_BLOCK, stop - start), *total.shape[1:]), np.uint64)
-            for part in blocks(start, stop, block=_BLOCK):
+            buffer = np.empty((min(self._block, stop - start), *total.shape[1:]), np.uint64)
+            for part in blocks(start, stop, block=self._block):
                 term = buffer[: part.stop - part.start]
                 unpack_into(term, both[part], parameters)
                 add_into(total[part], term, parameters, scratch=term)
 
-        spread(check_part, self._ciphertexts, block=_BLOCK)
+        spread(check_part, self._ciphertexts, block=self._block)
         total = self._allocated()
-        spread(add_part, self._ciphertexts, block=_BLOCK)
+        spread(add_part, self._ciphertexts, block=self._block)
         self.count += 1
 
 
@@ -156,22 +157,22 @@ class SeededSum(ResidueSum):
         first, seeds = rows[:, :-SEED_BYTES], rows[:, -SEED_BYTES:]
 
         def check_part(start: int, stop: int) -> None:
-            for part in blocks(start, stop, block=_BLOCK):
+            for part in blocks(start, stop, block=self._block):
                 check(first[part], parameters)
 
         def add_part(start: int, stop: int) -> None:
-            buffer = np.empty((min(_BLOCK, stop - start), total.shape[2]), np.uint64)
-            for part in blocks(start, stop, block=_BLOCK):
+            buffer = np.empty((min(self._block, stop - start), total.shape[2]), np.uint64)
+            for part in blocks(start, stop, block=self._block):
                 term = buffer[: part.stop - part.start]
                 unpack_into(term, first[part], parameters)
                 add_into(total[part, 0], term, parameters, scratch=term)
                 add_into(total[part, 1], second[part], parameters, scratch=second[part])
 
-        spread(check_part, self._ciphertexts, block=_BLOCK)
+        spread(check_part, self._ciphertexts, block=self._block)
         _require_distinct(seeds)
         second = expand_all(seeds, parameters.primes, parameters.degree)
         total = self._allocated()
-        spread(add_part, self._ciphertexts, block=_BLOCK)
+        spread(add_part, self._ciphertexts, block=self._block)
         self.count += 1
 
 

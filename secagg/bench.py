@@ -251,21 +251,24 @@ def _report(
 
 
 def peak_rss_mib() -> float:
-    """The most memory that this process and each of its present worker processes have held, added up, MiB.
+    """The most memory that this process has held, and each of its present worker processes beside it, added up, MiB.
 
-    At most: pages that they share are counted in each, and their peaks need not have been at one time. From /proc
-    where there is one: `ru_maxrss` of a fresh process starts at what its parent had held.
+    Of a worker, the pages that back files or are shared are left out: libraries are mapped here as well. Peaks need not
+    have been at one time. From /proc where there is one: `ru_maxrss` of a fresh process starts at its parent's.
     """
     try:
-        children = [int(pid) for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
-        return sum(_peak_rss_kib(pid) for pid in (os.getpid(), *children)) / 1024
-    except (OSError, StopIteration):
+        children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+        own = _memory_kib("self")["VmHWM"]
+        workers = [_memory_kib(pid) for pid in children]
+        return (own + sum(kib["VmHWM"] - kib["RssFile"] - kib["RssShmem"] for kib in workers)) / 1024
+    except (OSError, KeyError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _peak_rss_kib(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
+def _memory_kib(process: str) -> dict[str, int]:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    fields = (line.partition(":")[::2] for line in lines if line.endswith(" kB"))
+    return {name: int(size.removesuffix(" kB")) for name, size in fields}
 
 
 def environment(*, libraries: Mapping[str, str] | None = None) -> Environment:

@@ -48,25 +48,25 @@ class Subject:
         self._build = lambda: build(name, parameters).backend
         layout, encoding = Layout.flat(params), encoding_for(backend, len(CLIENTS))
         self._spec = Driver(backend, CLIENTS).spec(1, layout=layout, encoding=encoding, task=task_digest(b"bench"))
-        self._values = np.random.default_rng(0).integers(-1000, 1000, encoding.length(params), np.int32)
-        self._body = self.encrypt()
+        self.values = np.random.default_rng(0).integers(-1000, 1000, encoding.length(params), np.int32)
+        self.body = self.encrypt()
         self._sum = self.aggregate()
 
     def encrypt(self) -> bytes:
-        return b"".join(self._encryptor.encrypt(self._values))
+        return b"".join(self._encryptor.encrypt(self.values))
 
     def aggregate(self) -> bytes:
-        total = self.scheme.empty_sum(self._values.size)
+        total = self.scheme.empty_sum(self.values.size)
         for _ in CLIENTS:
-            total.fold(self._body)
+            total.fold(self.body)
         return total.to_bytes()
 
     def open(self) -> None:
         backend = self._build()  # one that has opened nothing yet
         assert isinstance(backend, EncryptedSum)
         decryptor = backend.scheme.decryptor(self._secret, self._spec, rng=os.urandom)
-        opened = decryptor.decrypt(self._sum, length=self._values.size, clients=len(CLIENTS))
-        assert np.array_equal(opened, len(CLIENTS) * self._values)
+        opened = decryptor.decrypt(self._sum, length=self.values.size, clients=len(CLIENTS))
+        assert np.array_equal(opened, len(CLIENTS) * self.values)
 
 
 def main() -> None:

@@ -208,6 +208,7 @@ def test_a_call_leaves_no_memory_and_no_descriptor() -> None:
     def mapped(process: object) -> bool:
         return "memfd:secagg" in Path(f"/proc/{process}/maps").read_text()
 
+    assert eventually(lambda: not mapped(worker))
     before = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{worker}/fd"))
     for _ in range(20):
         run(worker_tasks.open_reverse, np.zeros((3, 1000), np.uint8), key=b"secret")
@@ -244,8 +245,7 @@ from he.workers import pool
 from tests.he import worker_tasks
 from tests.he.test_workers import pids, run
 workers.use(2)
-both = pids(2)
-print(*both, flush=True)
+print(*pids(2), flush=True)
 pool.LIMIT_S = 2
 if sys.argv[1] == "busy":
     run(worker_tasks.open_endless, np.zeros((9, 1 << 20), np.uint8))
@@ -262,23 +262,38 @@ def test_workers_end_with_a_parent_that_was_killed(state: str) -> None:
         if state == "busy":
             time.sleep(0.5)
         parent.kill()
-    assert eventually(lambda: all(gone(pid) for pid in children))
+    try:
+        assert eventually(lambda: all(gone(pid) for pid in children))
+    finally:
+        for pid in (pid for pid in children if not gone(pid)):
+            os.kill(pid, signal.SIGKILL)
+
+
+FORKED = """
+import os, time
+from he import workers
+from tests.he.test_workers import pids
+workers.use(1)
+both = pids(1)
+child = os.fork()
+if child:
+    print(child, *both, flush=True)
+time.sleep(100)
+"""
 
 
 def test_workers_end_with_their_parent_though_a_fork_of_it_lives_on() -> None:
-    """A fork holds copies of the sockets, unless it lets go of them: the worker would never see the other end close."""
-    script = PARENT.replace(
-        "print(", "import os\nchild = os.fork()\nif child == 0:\n    time.sleep(100)\nprint(child, ", 1
-    )
-    with subprocess.Popen([sys.executable, "-c", script, "idle"], stdout=subprocess.PIPE, text=True) as parent:
+    """A fork holds copies of the sockets, unless it lets go of them: a worker would never see the other end close."""
+    with subprocess.Popen([sys.executable, "-c", FORKED], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        child, *children = (int(pid) for pid in parent.stdout.readline().split())
+        child, worker = (int(pid) for pid in parent.stdout.readline().split())
         try:
             parent.kill()
-            assert eventually(lambda: all(gone(pid) for pid in children))
+            assert eventually(lambda: gone(worker))
             assert not gone(child)
         finally:
-            os.kill(child, signal.SIGKILL)
+            for pid in (pid for pid in (child, worker) if not gone(pid)):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_workers_end_with_a_parent_that_ends() -> None:

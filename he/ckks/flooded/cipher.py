@@ -40,11 +40,10 @@ from he.scheme import Integers, check_values
 from he.security import SUM_BITS, VALUE_BITS
 from he.workers import Work, blocks, spread
 from secagg.errors import Refused
-from secagg.gaussian import KEY_BYTES, discrete_gaussian
-from secagg.sealing import Rng
+from secagg.gaussian import KEY_BYTES, Rng, discrete_gaussian
 
 # Large enough that numpy, which lets other threads run, spends its time in arrays.
-_BLOCK = 16
+_BLOCK = 32
 
 
 class RingPublicKey:
