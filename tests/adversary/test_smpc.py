@@ -13,7 +13,7 @@ from secagg.driver import Letter
 from secagg.errors import Aborted, Rejected
 from secagg.frames import HEADER_BYTES, split
 from secagg.identity import SERVER, PartyId
-from smpc.additive_sessions import AGREE, COHORT, HELD, KEY, SEED, SHARE, SUM
+from smpc.additive.role import AGREE, COHORT, HELD, KEY, SEED, SHARE, SUM
 from smpc.cohort import encode_set
 from smpc.masks import MaskStream, apply_masks
 from tests.adversary.federation import Federation, is_vector, step_of
