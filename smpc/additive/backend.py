@@ -99,6 +99,7 @@ class AdditiveSharing:
     def guarantees(self) -> Guarantees:
         k, t = self._aggregators, self._threshold
         each = len(self._sharing.held_by(self.helpers()[0]))
+        dealt = "one uniform share" if each == 1 else f"{each} uniform shares"
         return Guarantees(
             protection=self._protection(),
             adversary="passive",
@@ -107,7 +108,7 @@ class AdditiveSharing:
             alpha=3,
             sees={
                 "server": ("one uniform share of every client", "who contributed", "the sum"),
-                "aggregators": (f"{each if each > 1 else 'one'} uniform share{'s' * (each > 1)} of every client", "who contributed"),
+                "aggregators": (f"{dealt} of every client", "who contributed"),
                 "clients": ("nothing",),
             },
             key_holder="nobody alone; "

@@ -76,9 +76,16 @@ class AdditiveHelper(AdditiveRole):
             self.open_step(AGREE, self._others, limit=DIGEST_BYTES, awaited=False)
             held = encode_set(self._seeds, self.spec.roster.client_names)
             return [self.send(SERVER, HELD, held, self._marks())]
-        if step in (COHORT, AGREE) and {COHORT, AGREE} <= self._closed:
-            return self._add_up()
-        return ()
+        if step not in (COHORT, AGREE) or not {COHORT, AGREE} <= self._closed:
+            return ()
+        dissenters = self._dissenters()
+        if dissenters and step == COHORT:
+            # The digest that this aggregator has just answered must still leave, so that the others leave too.
+            return ()
+        if dissenters:
+            raise Aborted(f"{dissenters[0]!r} was shown another client set than this aggregator; nothing was revealed")
+        self.require_quorum({self.party.name, *self._agreed})
+        return self._add_up()
 
     def store(self) -> dict[str, Any]:
         return {
@@ -134,13 +141,12 @@ class AdditiveHelper(AdditiveRole):
         digest = hashlib.sha256(self._cohort).digest()
         return [self.send(other, AGREE, digest) for other in self._others]
 
+    def _dissenters(self) -> list[PartyId]:
+        digest = hashlib.sha256(self._cohort).digest()
+        return sorted(other for other, theirs in self._agreed.items() if theirs != digest)
+
     def _add_up(self) -> Iterable[Send]:
         """Expand the streams of the agreed cohort, add them up for each share, and forget every seed."""
-        digest = hashlib.sha256(self._cohort).digest()
-        for other, theirs in sorted(self._agreed.items()):
-            if theirs != digest:
-                raise Aborted(f"{other!r} was shown another client set than this aggregator; nothing was revealed")
-        self.require_quorum({self.party.name, *self._agreed})
         cohort = sorted(decode_set(self._cohort, self.spec.roster.client_names))
         sums = {share: self._sum_of(share, cohort) for share in self._shares}
         self._seeds.clear()
