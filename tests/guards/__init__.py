@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tests.guards.additive import GUARDS as ADDITIVE
 from tests.guards.backends import GUARDS as BACKENDS
 from tests.guards.ground import GUARDS as GROUND
 from tests.guards.guard import Guard
 from tests.guards.masks import GUARDS as MASKS
 from tests.guards.secaggplus import GUARDS as SECAGGPLUS
 
-GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *MASKS, *SECAGGPLUS)
+GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *ADDITIVE, *MASKS, *SECAGGPLUS)
