@@ -122,7 +122,7 @@ class AdditiveSharing:
                 "with a named abort"
             ),
             exactness="the integer sum is exact",
-            two_specs="aggregators refuse messages of another spec, and a cohort that they do not all agree on",
+            two_specs="aggregators refuse messages of another spec, and leave where another was shown another cohort",
             limitations=(*self._limitations(), "one malicious client can set the sum"),
         )
 
@@ -130,10 +130,8 @@ class AdditiveSharing:
         k, t = self._aggregators, self._threshold
         if t == k:
             return f"additive secret sharing over {k} aggregators (the server is one), {self._suite} streams"
-        return (
-            f"replicated secret sharing over {k} aggregators (the server and any {t - 1} others are needed), "
-            f"{self._suite} streams"
-        )
+        needed = f"the server and {t - 1} of the {k - 1} others are needed"
+        return f"replicated secret sharing over {k} aggregators ({needed}), {self._suite} streams"
 
     def _limitations(self) -> Sequence[str]:
         k, t = self._aggregators, self._threshold
@@ -142,7 +140,7 @@ class AdditiveSharing:
         found = (
             "an aggregator that adds wrongly is detected only where another that is not lost holds the same share "
             "and adds rightly; the server's own adding is not checked",
-            f"the server and {t - 1} other aggregators together see every update",
+            f"the server and {t - 1} of the other aggregators together see every update",
         )
         if 2 * (t - 1) > k - 1:
             return found
