@@ -55,7 +55,10 @@ class Meter:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a round: the sum, and everything worth writing down about it."""
+    """What came of a round: the sum, and everything worth writing down about it.
+
+    `dropped` says of clients, and of helpers that the round could spare, why they left.
+    """
 
     spec: RoundSpec
     result: SecureSum

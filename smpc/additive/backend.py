@@ -98,7 +98,7 @@ class AdditiveSharing:
     @property
     def guarantees(self) -> Guarantees:
         k, t = self._aggregators, self._threshold
-        each = len(self._sharing.held_by(self.helpers()[0]))
+        each = self._sharing.each
         dealt = "one uniform share" if each == 1 else f"{each} uniform shares"
         return Guarantees(
             protection=self._protection(),
@@ -156,7 +156,7 @@ class AdditiveSharing:
     def check(self, spec: RoundSpec) -> None:
         if set(spec.roster.helpers) != set(self.helpers()):
             raise Refused(f"smpc: expected the helpers {', '.join(self.helpers())}")
-        shares = len(self._sharing.held_by(self.helpers()[0]))
+        shares = self._sharing.each
         if (most := shares * spec.encoding.wire_bytes(spec.layout.size)) > MAX_BODY_BYTES:
             raise Refused(
                 f"smpc: the {shares} shares that an aggregator holds take {most} bytes, a frame has {MAX_BODY_BYTES}"
@@ -164,7 +164,7 @@ class AdditiveSharing:
 
     def traffic(self, spec: RoundSpec) -> Traffic:
         helpers, clients = len(self.helpers()), len(spec.roster.clients)
-        each = len(self._sharing.held_by(self.helpers()[0]))
+        each = self._sharing.each
         vector = spec.encoding.wire_bytes(spec.layout.size)
         seeds = HEADER_BYTES + each * SEED_BYTES + ENVELOPE_OVERHEAD
         members = HEADER_BYTES + set_bytes(clients)

@@ -58,8 +58,13 @@ class Replication:
         """Whether a share has more than one holder, so that one may die, and two can be held against each other."""
         return len(self.helpers) > self.needed
 
+    @property
+    def each(self) -> int:
+        """How many shares every helper holds."""
+        return len(self._held[self.helpers[0]])
+
     def held_by(self, helper: PartyId) -> tuple[int, ...]:
-        """The shares of one helper, ascending. All helpers have equally many."""
+        """The shares of one helper, ascending."""
         return self._held[helper]
 
     def assign(self, live: Collection[PartyId]) -> Mapping[PartyId, tuple[int, ...]]:

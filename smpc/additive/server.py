@@ -51,7 +51,7 @@ class AdditiveServer(AdditiveRole):
             self._read_held(sender, body)
             self._held[sender] = bytes(body)
         elif step == CHECK:
-            expected = len(self.sharing.held_by(sender)) * DIGEST_BYTES
+            expected = self.sharing.each * DIGEST_BYTES
             if len(body) != expected:
                 raise Rejected(sender, f"digests of {len(body)} bytes, expected {expected}")
             self._digests[sender] = bytes(body)
@@ -68,7 +68,7 @@ class AdditiveServer(AdditiveRole):
             cohort = self.heard(SHARE)
             self.require_cohort(cohort)
             if self.sharing.replicated:
-                self.open_step(CHECK, self._live, limit=len(self.sharing.holders) * DIGEST_BYTES)
+                self.open_step(CHECK, self._live, limit=self.sharing.each * DIGEST_BYTES)
             else:
                 self.open_step(SUM, self._live, limit=self._sum.wire_bytes)
             body = encode_set(cohort, self.spec.roster.client_names)
@@ -102,8 +102,7 @@ class AdditiveServer(AdditiveRole):
 
     def _marks_bytes(self) -> int:
         """Bytes of the marks of one client's seeds at one aggregator."""
-        shares = len(self.sharing.held_by(self.sharing.helpers[0]))
-        return shares * MARK_BYTES if self.sharing.replicated else 0
+        return self.sharing.each * MARK_BYTES if self.sharing.replicated else 0
 
     def _read_held(self, sender: PartyId, body: memoryview) -> tuple[frozenset[PartyId], memoryview]:
         """The clients whose seeds an aggregator holds, and the marks of these seeds."""

@@ -126,6 +126,12 @@ def test_s2_an_aggregator_that_no_client_heard_in_time_is_not_counted_on() -> No
     federation.check(federation.round())
 
 
+def test_s2_who_never_got_the_proposal_is_named_in_the_outcome() -> None:
+    federation = Federation("smpc 2 of 3")
+    federation.wire = Deaths({TWO: (PROPOSAL, 0)})
+    assert federation.round().dropped == {TWO: "never got the proposal"}
+
+
 def test_s2_only_one_holder_sends_a_share_unless_it_dies() -> None:
     federation = Federation("smpc 3 of 5")
     sent: list[tuple[PartyId, int]] = []

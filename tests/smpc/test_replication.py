@@ -36,7 +36,7 @@ def test_shares_and_their_holders_are_as_many_as_stated(k: int, t: int) -> None:
     shares = sharing(k, t)
     assert len(shares.holders) == len(set(shares.holders)) == comb(k - 1, t - 2)
     assert {len(holders) for holders in shares.holders} == {k - t + 1}
-    assert {len(shares.held_by(helper)) for helper in shares.helpers} == {comb(k - 2, t - 2)}
+    assert {len(shares.held_by(helper)) for helper in shares.helpers} == {comb(k - 2, t - 2)} == {shares.each}
     assert shares.replicated == (t < k)
     for helper in shares.helpers:
         assert list(shares.held_by(helper)) == [s for s, holders in enumerate(shares.holders) if helper in holders]
