@@ -29,9 +29,9 @@ update.
 
 What else holds, and what does not:
 
-- The server opens one set of clients if any two groups of t-1 helpers have a member in common, that is if 2(t-1) > k-1
-  (t = k does): that helper takes part in one set only. Otherwise a server that departs from the protocol can tell two
-  groups that the rest are silent, have each open another set, and take the difference.
+- The server opens one set of clients if any two groups of t-1 helpers have an honest member in common, who takes part
+  in one set only: with honest helpers if 2(t-1) > k-1, as for t = k. Otherwise a server that departs from the protocol
+  can tell two groups that the rest are silent, have each open another set, and take the difference.
 - An altered sum of a share is found if another live helper that holds the share reports honestly: two digests that
   differ end the round, with both helpers named, before any sum is sent; a sum that is not the one announced is
   rejected and asked of the others. With t = k, or k-t helpers lost, a share may have one holder, which is trusted.
