@@ -56,7 +56,10 @@ class Meter:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a round: the sum, and everything worth writing down about it."""
+    """What came of a round: the sum, and everything worth writing down about it.
+
+    `dropped` says of clients, and of helpers that the round could spare, why they left.
+    """
 
     spec: RoundSpec
     result: SecureSum
@@ -169,7 +172,7 @@ class Driver:
         # A client that left is not counted on; those who stay must hold the same keys, byte for byte.
         agreed = {value for value in held.values() if value}
         if len(agreed) != 1 or any(not held.get(name) for name in (SERVER, *self.backend.helpers())):
-            raise Aborted("set-up ended without all parties holding the same public keys")
+            raise Aborted(f"set-up ended without all parties holding the same public keys{exchange.reasons()}")
         self._agreed = agreed.pop()
         self._setup = {name: session.dump() for name, session in exchange.sessions.items() if held[name]}
 
@@ -244,7 +247,7 @@ class _Exchange:
         if any(not np.array_equal(result.totals, found[0][1].totals) for _, result in found[1:]):
             raise Aborted("clients opened different sums: somebody altered what the server sent on")
         if not found:
-            raise Aborted(f"no sum came of the round{self._reasons()}")
+            raise Aborted(f"no sum came of the round{self.reasons()}")
         silent = set(self.spec.roster.clients) - set(found[0][1].contributors) - set(self.dropped)
         return Outcome(
             spec=self.spec,
@@ -309,13 +312,14 @@ class _Exchange:
         return True
 
     def _leave(self, name: PartyId, why: object) -> None:
-        if name not in self.spec.roster.clients:
-            raise Aborted(f"{name}: {why}{self._reasons()}")
+        """Without the server there is no round; what the loss of anybody else means is for the others to say."""
+        if name == SERVER:
+            raise Aborted(f"{name}: {why}{self.reasons()}")
         self.dropped[name] = str(why)
         self.sessions.pop(name, None)
 
-    def _reasons(self) -> str:
-        """Why clients left: the first three, as they may name the cause of what came after."""
+    def reasons(self) -> str:
+        """Why parties left: the first three, as they may name the cause of what came after."""
         left = [f"{name}: {why}" for name, why in sorted(self.dropped.items())]
         return f" ({'; '.join(left[:3])}{'; ...' if left[3:] else ''})" if left else ""
 
