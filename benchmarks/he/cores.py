@@ -49,7 +49,7 @@ class Subject:
         layout, encoding = Layout.flat(params), encoding_for(backend, len(CLIENTS))
         self._spec = Driver(backend, CLIENTS).spec(1, layout=layout, encoding=encoding, task=task_digest(b"bench"))
         self.values = np.random.default_rng(0).integers(-1000, 1000, encoding.length(params), np.int32)
-        self.body = self.encrypt()
+        self.bodies = [self.encrypt() for _ in CLIENTS]
         self._sum = self.aggregate()
 
     def encrypt(self) -> bytes:
@@ -57,8 +57,8 @@ class Subject:
 
     def aggregate(self) -> bytes:
         total = self.scheme.empty_sum(self.values.size)
-        for _ in CLIENTS:
-            total.fold(self.body)
+        for body in self.bodies:
+            total.fold(body)
         return total.to_bytes()
 
     def open(self) -> None:

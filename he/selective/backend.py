@@ -28,6 +28,7 @@ from he.selective.scheme import SelectiveScheme, encrypted_part
 from secagg.errors import Refused
 from secagg.guarantees import Guarantees
 from secagg.identity import PartyId
+from secagg.once import Once
 from secagg.protocol import Party, Session, Traffic
 from secagg.settings import Settings, read_settings
 from secagg.spec import RoundSpec
@@ -73,6 +74,7 @@ class Selective:
         self._chosen = parameters
         self._inner = _inner(parameters)
         self.sum_bits = self._inner.sum_bits
+        self.opened = Once()
         self.parameters: Mapping[str, Any] = parameters.model_dump() | {"preset": self._inner.parameters["preset"]}
 
     @property
@@ -131,7 +133,9 @@ class Selective:
         scheme = SelectiveScheme(self._inner.scheme, self.mask(spec.layout), spec.encoding)
         chosen = self._chosen
         keyed = KeyedParameters(key_mode=chosen.key_mode, acknowledge_shared_key=chosen.acknowledge_shared_key)
-        return _Messages(keyed, scheme)
+        messages = _Messages(keyed, scheme)
+        messages.opened = self.opened
+        return messages
 
 
 class _Messages(EncryptedSum):

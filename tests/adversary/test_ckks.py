@@ -328,16 +328,6 @@ def test_c6_a_round_over_the_query_budget_is_refused_by_name() -> None:
         federation.backend.session(late, driver.party(HOLDER), setup=driver._setup[HOLDER])
 
 
-def test_c6_a_second_spec_for_one_round_opens_no_second_sum() -> None:
-    """Two specs with one number, as a server may propose them, with all clients signing both."""
-    federation = Federation("ckks")
-    federation.check(federation.round(3))
-    other = federation.spec(3, task="ab" * 32)
-    with pytest.raises(Aborted, match="round 3 was opened under this key before; nothing was revealed"):
-        federation.round(spec=other)
-    federation.check(federation.round(4))
-
-
 def test_c5_a_passive_holder_opens_one_clients_ciphertext_behind_everybodys_headers() -> None:
     """What this mode does *not* withstand, carried out: the record says so in its limitations."""
     attack = HolderUnderAttack()
