@@ -1,0 +1,1 @@
+"""Attacks on gradients and updates, each one small class in a module of its own."""
