@@ -1,0 +1,408 @@
+"""A recorded round: what every party gets, draws and contributes, and what a coalition can make of it afterwards.
+
+The round is run by the in-memory driver with the backend's own sessions. Around each of them stands a recorder that
+keeps the party's randomness and a client's integers; the wire keeps the frames. A *replay* is what curious parties can
+do with all this in their own time: run their sessions again, with the same keys and the same randomness, on the frames
+that the others sent them, and leave some client's upload out. It asks nothing of anybody who is not in the coalition.
+Only in `replay(live=True)` are the others asked: that is a server that departs from the protocol when the round is
+over, and comes back with another set of survivors (T10).
+
+The minimum cohort is a check in a party's own code, which a curious party deletes: in a replay it is one. All other
+checks stand, so that what a replay finds is a lower bound of what the coalition could compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secagg import registry
+from secagg.admission import propose
+from secagg.driver import Driver, Letter, Outcome
+from secagg.errors import Aborted, Refused, Rejected
+from secagg.fixedpoint import FixedPoint, Integers
+from secagg.guarantees import Guarantees
+from secagg.identity import SERVER, PartyId
+from secagg.layered import Layered
+from secagg.protocol import Backend, Party, Rng, SecureSum, Send, Session, Traffic
+from secagg.spec import RoundSpec, task_digest
+from secagg.vectors import Layout
+
+Vectors = Mapping[PartyId, NDArray[np.float32]]
+Weights = Mapping[PartyId, int]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What came of a replay: the sums that members opened, all letters that members sent, and who refused what."""
+
+    sums: tuple[SecureSum, ...]
+    letters: tuple[Letter, ...] = field(repr=False)
+    refusals: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One round, and all that its parties have of it.
+
+    Attributes:
+        spec: the round, as all but the clients in `shown` were proposed it.
+        outcome: what the round released.
+        clean: each client's integers before any noise, encoded to the nearest, under the layers' clipping.
+        integers: what each client's session was given to protect, noise included.
+        letters: every frame of the round in the order in which it was sent.
+    """
+
+    spec: RoundSpec
+    outcome: Outcome
+    clean: Mapping[PartyId, Integers] = field(repr=False)
+    integers: Mapping[PartyId, Integers] = field(repr=False)
+    letters: Sequence[Letter] = field(repr=False)
+    _uploaded_at: Mapping[PartyId, int] = field(repr=False)
+    _parties: Mapping[PartyId, _Kept] = field(repr=False)
+    _build: Callable[[], Backend] = field(repr=False)
+
+    @property
+    def clients(self) -> tuple[PartyId, ...]:
+        """Who gave an update, sorted by name; `outcome` says whose is in the sum."""
+        return tuple(sorted(self.integers))
+
+    @property
+    def helpers(self) -> tuple[PartyId, ...]:
+        return tuple(self.spec.roster.helpers)
+
+    def seen_by(self, members: Collection[PartyId]) -> list[Letter]:
+        """The frames that reached or left a member; the server relays them all."""
+        return [one for one in self.letters if SERVER in members or {one.sender, one.to} & set(members)]
+
+    def replay(
+        self, members: Collection[PartyId], *, without: Collection[PartyId] = (), live: bool = False
+    ) -> Replayed:
+        """Run the members' sessions again as if the clients in `without` had vanished before their uploads.
+
+        With `live` the parties outside are asked as well, with the sessions in which they stood at the end of the
+        round. Without, they say what they said in the round and no more.
+
+        Raises:
+            Refused: a member is no party of this round.
+        """
+        if unknown := sorted(set(members) - set(self._parties)):
+            raise Refused(f"{unknown[0]!r} is no party of this round (parties: {', '.join(sorted(self._parties))})")
+        outsiders = {name: kept.session for name, kept in self._parties.items() if live and name not in members}
+        return _Replay(self, set(members), set(without), outsiders).run()
+
+
+def record(
+    name: str,
+    vectors: Vectors,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    weights: Weights | None = None,
+    value_bound: float | None = None,
+    absent: Collection[PartyId] = (),
+    shown: Mapping[PartyId, bytes] | None = None,
+) -> Recording:
+    """Run set-up and one round of the backend `name` and keep everything.
+
+    Args:
+        vectors: each client's update, finite float32 of shape `(size,)`; at least 3 clients.
+        weights: whole numbers from 1; all 1 if not given, and under a backend with uniform weights.
+        value_bound: the encoding's; by default the largest magnitude in `vectors`.
+        absent: clients who vanish before their upload.
+        shown: clients to whom a malicious server shows another model, by its bytes, with a spec to it (T7).
+
+    Raises:
+        Refused: the backend, its parameters or the vectors' shapes are bad, or there are too few clients.
+        Aborted: no sum came of the round: too few clients are left, for instance.
+    """
+    layout, bound = _layout_of(vectors)
+    composed = registry.build(name, parameters).backend
+    layers = composed.layers if isinstance(composed, Layered) else ()
+    recorder = _Recorder(composed.inner if isinstance(composed, Layered) else composed)
+    backend: Backend = Layered(layers, recorder) if layers else recorder
+    uniform = backend.guarantees.uniform_weights
+    weights = dict.fromkeys(vectors, 1) if weights is None or uniform else weights
+    encoding = FixedPoint.fit(
+        clients=len(vectors),
+        value_bound=value_bound or bound,
+        max_weight=max(weights.values()),
+        divisor=len(vectors) if uniform else None,
+        sum_bits=backend.sum_bits,
+    )
+    letters: list[Letter] = []
+    rounds: list[RoundSpec] = []
+    tasks = {client: task_digest(model) for client, model in (shown or {}).items()}
+
+    def keep(letter: Letter) -> Iterable[Letter]:
+        if rounds and letter.kind == "proposal" and letter.to in tasks:
+            other = driver.spec(1, layout=layout, encoding=encoding, task=tasks[letter.to])
+            return (replace(letter, frame=propose(other, driver.identities[SERVER])),)
+        if letter.kind == "frame":
+            recorder.note(letter, at=len(letters))
+            letters.append(replace(letter, frame=bytes(letter.frame)))
+        return (letter,)
+
+    driver = Driver(backend, sorted(vectors), intercept=keep)
+    driver.set_up(layout=layout, encoding=encoding)
+    recorder.clear()
+    letters.clear()
+    spec = driver.spec(1, layout=layout, encoding=encoding, task=task_digest(b"the model that is proposed"))
+    rounds.append(spec)
+    source = {client: (vectors[client], weights[client]) for client in vectors if client not in absent}
+    outcome = driver.round(spec, source.get, tasks=tasks)
+    given = [name for name, kept in sorted(recorder.kept.items()) if kept.contributed]
+
+    def inner() -> Backend:
+        again = registry.build(name, parameters).backend
+        return again.inner if isinstance(again, Layered) else again
+
+    def clean(client: PartyId) -> Integers:
+        vector = vectors[client]
+        for layer in layers:
+            vector = layer.before(vector, encoding)
+        return encoding.encode(vector, weights[client]).integers
+
+    return Recording(
+        spec=spec,
+        outcome=outcome,
+        clean={client: clean(client) for client in given},
+        integers={client: recorder.kept[client].integers for client in given},
+        letters=letters,
+        _uploaded_at=recorder.uploaded_at,
+        _parties=recorder.kept,
+        _build=inner,
+    )
+
+
+def _layout_of(vectors: Vectors) -> tuple[Layout, float]:
+    """The flat layout of the vectors, and their largest magnitude. Raises `Refused`, naming the client."""
+    sizes = {vector.shape for vector in vectors.values()}
+    if len(sizes) != 1 or len(next(iter(sizes))) != 1:
+        raise Refused(f"vectors of the shapes {sorted(sizes)}, expected one shape (size,) for all clients")
+    for client, vector in vectors.items():
+        if vector.dtype != np.float32 or not np.isfinite(vector).all():
+            raise Refused(f"vector of {client!r}: expected finite float32, got {vector.dtype}")
+    bound = max(float(np.abs(vector).max()) for vector in vectors.values())
+    return Layout.flat(next(iter(sizes))[0]), bound or 1.0
+
+
+class _Tape:
+    """A source of randomness that keeps what it gave, or gives again what it kept."""
+
+    def __init__(self, source: Rng, kept: Sequence[bytes] = ()) -> None:
+        self.drawn: list[bytes] = []
+        self._source, self._kept = source, list(kept)
+
+    def __call__(self, count: int) -> bytes:
+        # A member that turns another way than in the round draws other lengths, and then draws afresh.
+        known = self._kept.pop(0) if self._kept and len(self._kept[0]) == count else self._source(count)
+        self.drawn.append(known)
+        return known
+
+
+class _Recorder:
+    """A backend that makes the sessions of another, and keeps what each is given."""
+
+    kind: ClassVar[Literal["sum"]] = "sum"
+
+    def __init__(self, inner: Backend) -> None:
+        self.inner = inner
+        self.name, self.parameters = inner.name, inner.parameters
+        self.has_setup, self.sum_bits = inner.has_setup, inner.sum_bits
+        self.kept: dict[PartyId, _Kept] = {}
+        self.uploaded_at: dict[PartyId, int] = {}
+
+    @property
+    def guarantees(self) -> Guarantees:
+        return self.inner.guarantees
+
+    def helpers(self) -> Sequence[PartyId]:
+        return self.inner.helpers()
+
+    def check(self, spec: RoundSpec) -> None:
+        self.inner.check(spec)
+
+    def traffic(self, spec: RoundSpec) -> Traffic:
+        return self.inner.traffic(spec)
+
+    def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
+        tape = _Tape(party.rng)
+        taped = replace(party, rng=tape)
+        kept = _Kept(self.inner.session(spec, taped, setup=setup, state=state), party, setup, tape)
+        self.kept[party.name] = kept
+        return kept
+
+    def note(self, letter: Letter, *, at: int) -> None:
+        """A letter leaves: if its sender has contributed, its upload has begun."""
+        kept = self.kept.get(letter.sender)
+        if kept is not None and kept.contributed:
+            self.uploaded_at.setdefault(letter.sender, at)
+
+    def clear(self) -> None:
+        """Set-up is over."""
+        self.kept.clear()
+        self.uploaded_at.clear()
+
+
+class _Kept:
+    """A session as it is, with what its party was given."""
+
+    def __init__(self, session: Session, party: Party, setup: bytes, tape: _Tape) -> None:
+        self.session, self.party, self.setup, self.tape = session, party, setup, tape
+        self.spec = session.spec
+        self.contributed = False
+        self.integers: Integers = np.zeros(0, np.int32)
+
+    @property
+    def ready(self) -> bool:
+        return self.session.ready
+
+    @property
+    def waiting(self) -> frozenset[PartyId]:
+        return self.session.waiting
+
+    @property
+    def result(self) -> SecureSum | None:
+        return self.session.result
+
+    @property
+    def agreed(self) -> bytes:
+        return self.session.agreed
+
+    @property
+    def evidence(self) -> Mapping[PartyId, bytes]:
+        return self.session.evidence
+
+    def start(self) -> Iterable[Send]:
+        return self.session.start()
+
+    def receive(self, sender: PartyId, frame: bytes | memoryview) -> Iterable[Send]:
+        return self.session.receive(sender, frame)
+
+    def close(self, absent: Collection[PartyId]) -> Iterable[Send]:
+        return self.session.close(absent)
+
+    def contribute(self, vector: NDArray[np.float32], weight: int = 1) -> Iterable[Send]:
+        self.spec.layout.check(vector)
+        return self.contribute_integers(self.spec.encoding.encode(vector, weight, rng=self.party.rng).integers)
+
+    def contribute_integers(self, integers: Integers) -> Iterable[Send]:
+        self.integers, self.contributed = integers.copy(), True
+        return self.session.contribute_integers(integers)
+
+    def flushed(self) -> None:
+        self.session.flushed()
+
+    def dump(self) -> bytes:
+        return self.session.dump()
+
+
+class _Replay:
+    """The members' sessions, made anew, and the letters on their way to them."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        members: set[PartyId],
+        without: set[PartyId],
+        outsiders: Mapping[PartyId, Session],
+    ) -> None:
+        self._recording, self._members = recording, members
+        self._outsiders = dict(outsiders)
+        self._refusals: list[str] = []
+        self._sent: list[Letter] = []
+        ends = dict.fromkeys(recording._parties, len(recording.letters))
+        if without:
+            # What outsiders said after the last upload was about another set of clients.
+            ends = dict.fromkeys(ends, max(recording._uploaded_at.values()) + 1)
+            ends.update({client: recording._uploaded_at[client] for client in without})
+        self._pending = [
+            letter
+            for at, letter in enumerate(recording.letters)
+            if letter.to in members and letter.sender not in members and at < ends[letter.sender]
+        ]
+        backend = recording._build()
+        self._sessions: dict[PartyId, Session] = {}
+        for name in members:
+            kept = recording._parties[name]
+            party = replace(kept.party, rng=_Tape(kept.party.rng, kept.tape.drawn))
+            self._sessions[name] = backend.session(_unguarded(kept.spec), party, setup=kept.setup)
+
+    def run(self) -> Replayed:
+        clients = self._recording.spec.roster.client_set
+        self._order = sorted(self._members, key=lambda name: (name in clients, name == SERVER, name))
+        for name in self._order:
+            self._act(name, lambda session: session.start())
+        while self._contribute() or self._deliver_pending() or self._close():
+            pass
+        results = [session.result for session in self._sessions.values()]
+        return Replayed(
+            tuple(result for result in results if result is not None), tuple(self._sent), tuple(self._refusals)
+        )
+
+    def _contribute(self) -> bool:
+        for name, session in self._sessions.items():
+            if session.ready and name in self._recording.integers:
+                integers = self._recording.integers[name].copy()
+                self._act(name, lambda session: session.contribute_integers(integers))  # noqa: B023 - called at once
+                return True
+        return False
+
+    def _deliver_pending(self) -> bool:
+        """Hand over the first letter that is taken; one that comes too early is tried again later."""
+        for place, letter in enumerate(self._pending):
+            if letter.to in self._sessions and self._deliver(letter):
+                del self._pending[place]
+                return True
+        return False
+
+    def _close(self) -> bool:
+        """Nothing more comes: somebody is told that the others are silent."""
+        waiting = {name: self._sessions[name].waiting for name in self._order if name in self._sessions}
+        waiting = {name: awaited for name, awaited in waiting.items() if awaited}
+        if not waiting:
+            return False
+        name = next((n for n, awaited in waiting.items() if not awaited & set(waiting)), next(iter(waiting)))
+        self._act(name, lambda session: session.close(waiting[name]))
+        return True
+
+    def _act(self, name: PartyId, action: Callable[[Session], Iterable[Send]]) -> bool:
+        """Let a member or an outsider act and deliver what it sends; whether it did."""
+        sessions = self._sessions if name in self._members else self._outsiders
+        if name not in sessions:
+            return False
+        try:
+            sends = list(action(sessions[name]))
+        except Rejected as error:
+            self._note(name, error.why)
+            return False
+        except (Aborted, Refused) as error:
+            self._note(name, str(error))
+            sessions.pop(name)
+            return True
+        for send in sends:
+            letter = Letter(name, send.to, bytes(send.frame))
+            if name in self._members:
+                self._sent.append(letter)
+            if not self._deliver(letter) and send.to in self._members:
+                self._pending.append(letter)
+        return True
+
+    def _deliver(self, letter: Letter) -> bool:
+        return self._act(letter.to, lambda session: session.receive(letter.sender, letter.frame))
+
+    def _note(self, name: PartyId, why: str) -> None:
+        if name in self._outsiders:
+            self._refusals.append(f"{name}: {why}")
+
+
+def _unguarded(spec: RoundSpec) -> RoundSpec:
+    """The same round, digest included, for sessions whose owner has deleted the check of the minimum cohort."""
+    digest = spec.digest
+    copy = spec.model_copy(update={"minimum_cohort": 1})
+    copy.__dict__["digest"] = digest
+    return copy
