@@ -10,6 +10,7 @@ directory.json, transcript.jsonl    see `secagg.rundir`
 
 from __future__ import annotations
 
+import secrets
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -35,10 +36,13 @@ from secagg.driver import Outcome
 from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import Identity
+from secagg.protocol import Rng
 from secagg.registry import Composition, build, for_rounds
 from secagg.vectors import Layout
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fl_runtime.trainer import Trainer
 
 
@@ -87,7 +91,7 @@ def run_experiment(
     """
     prepared = prepare(experiment, server=server)
     started = time.perf_counter()
-    rounds = _Rounds(prepared)
+    rounds = Rounds(prepared)
     journal: Recorder = NoJournal()
     if output is not None:
         journal = Journal(output, experiment, prepared.composition, prepared.engine, prepared.weights)
@@ -187,8 +191,17 @@ class Prepared:
     weights: dict[str, NDArray[np.float32]]
 
 
-def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepared:
-    """Build the backend, the data, the model, the encoding and the engine. Raises `Refused`."""
+def prepare(
+    experiment: Experiment,
+    *,
+    server: Identity | None = None,
+    change: Callable[[nn.Module], nn.Module] = lambda module: module,
+    rng: Rng = secrets.token_bytes,
+) -> Prepared:
+    """Build the backend, the data, the model, the encoding and the engine. Raises `Refused`.
+
+    `change` is applied to the model before anything is made for it; `rng` is where all parties draw from.
+    """
     from fl_runtime.models import build as build_model
     from fl_runtime.models import count_parameters
     from fl_runtime.trainer import Trainer
@@ -200,7 +213,7 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
     allowed = Policy().max_parameters
     if (parameters := count_parameters(experiment.model, shape=shape, classes=classes)) > allowed:
         raise Refused(f"model: {parameters:,} parameters, a site allows {allowed:,}")
-    trainer = Trainer(build_model(experiment.model, shape=shape, classes=classes, seed=seed))
+    trainer = Trainer(change(build_model(experiment.model, shape=shape, classes=classes, seed=seed)))
     weights = trainer.weights()
     layout = Layout.of(weights)
     encoding = make_encoding(experiment, federation, composition)
@@ -211,14 +224,15 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
         layout=layout,
         encoding=encoding,
         server=server,
+        rng=rng,
     )
     sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
     engine.check(cohort(list(sites), experiment.algorithm.clients_per_round, seed=seed, round_number=1))
     return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, weights)
 
 
-class _Rounds:
-    """The loop: send the task, train, sum, step."""
+class Rounds:
+    """The loop: send the task, train, sum, step. `weights` are those after the last round that was run."""
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
@@ -255,7 +269,7 @@ class _Rounds:
         return vector, weight
 
 
-def _summary(prepared: Prepared, rounds: _Rounds, evaluations: list[Evaluation], seconds: float) -> RunSummary:
+def _summary(prepared: Prepared, rounds: Rounds, evaluations: list[Evaluation], seconds: float) -> RunSummary:
     outcomes, composition = rounds.outcomes, prepared.composition
     meters = [outcome.meters[name] for outcome in outcomes for name in outcome.result.contributors]
     return RunSummary(

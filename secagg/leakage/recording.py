@@ -13,6 +13,7 @@ checks stand, so that what a replay finds is a lower bound of what the coalition
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -105,6 +106,7 @@ def record(
     value_bound: float | None = None,
     absent: Collection[PartyId] = (),
     shown: Mapping[PartyId, bytes] | None = None,
+    rng: Rng = secrets.token_bytes,
 ) -> Recording:
     """Run set-up and one round of the backend `name` and keep everything.
 
@@ -114,6 +116,7 @@ def record(
         value_bound: the encoding's; by default the largest magnitude in `vectors`.
         absent: clients who vanish before their upload.
         shown: clients to whom a malicious server shows another model, by its bytes, with a spec to it (T7).
+        rng: where all parties draw their randomness; anything but the default is for simulations that repeat.
 
     Raises:
         Refused: the backend, its parameters or the vectors' shapes are bad, or there are too few clients.
@@ -146,7 +149,7 @@ def record(
             letters.append(replace(letter, frame=bytes(letter.frame)))
         return (letter,)
 
-    driver = Driver(backend, sorted(vectors), intercept=keep)
+    driver = Driver(backend, sorted(vectors), rng=rng, intercept=keep)
     driver.set_up(layout=layout, encoding=encoding)
     recorder.clear()
     letters.clear()

@@ -1,0 +1,68 @@
+"""Attacks and defences by the name under which an evaluation file asks for them, known without loading any.
+
+An attack's family says what is recovered, and so how success is told: images out of an update, labels, images by a
+malicious model, one client's update by two models, or membership of an example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from secagg.errors import Refused, did_you_mean
+
+if TYPE_CHECKING:
+    from secagg.leakage import Attack, Defence
+
+Family = Literal["inversion", "labels", "imprint", "inconsistency", "membership"]
+
+IMAGE_RANGES: Mapping[str, tuple[float, float]] = {"digits": (0.0, 1.0), "medmnist": (-1.0, 1.0)}
+"""Data sets of images, with the smallest and the largest value that a pixel can have."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """`where`: module and class, below `secagg.leakage`; None where the family has its own code."""
+
+    family: Family
+    where: str | None = None
+
+
+ATTACKS: Mapping[str, Kind] = {
+    "inverting-gradients": Kind("inversion", "attacks.inverting:InvertingGradients"),
+    "imprint": Kind("imprint"),
+    "model-inconsistency": Kind("inconsistency"),
+    "membership": Kind("membership"),
+}
+
+DEFENCES: Mapping[str, Kind] = {
+    "none": Kind("inversion", "defences.defence:Defence"),
+}
+
+
+def build_attack(kind: str, parameters: Mapping[str, Any]) -> Attack:
+    """The attack of this kind. Raises `Refused` for a parameter that it lacks, or a value that it refuses."""
+    attack: Attack = _build("attack", ATTACKS[kind], kind, parameters)
+    return attack
+
+
+def build_defence(kind: str, parameters: Mapping[str, Any]) -> Defence:
+    """The defence of this kind. Raises `Refused` as `build_attack` does."""
+    defence: Defence = _build("defence", DEFENCES[kind], kind, parameters)
+    return defence
+
+
+def _build(what: str, found: Kind, kind: str, parameters: Mapping[str, Any]) -> Any:
+    assert found.where is not None  # the families with code of their own build nothing
+    module, name = found.where.split(":")
+    made = getattr(import_module(f"secagg.leakage.{module}"), name)
+    known = [field.name for field in fields(made) if field.init]
+    for parameter in parameters:
+        if parameter not in known:
+            raise Refused(f"{what} {kind!r}: unknown parameter {parameter!r}{did_you_mean(parameter, known)}")
+    try:
+        return made(**parameters)
+    except TypeError as error:
+        raise Refused(f"{what} {kind!r}: {error}") from None
