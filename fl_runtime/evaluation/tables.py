@@ -1,0 +1,172 @@
+"""The report's overviews: heat map, frontier and curves, as values for the page and for Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fl_runtime.evaluation import words
+from fl_runtime.evaluation.evaluate import Finished
+from fl_runtime.evaluation.figures import Point, curves, frontier
+from fl_runtime.evaluation.findings import verdicts, worst_of
+from fl_runtime.evaluation.rows import Row
+
+STAGES = ("untrained", "half", "trained")
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """The worst of the rows behind one field: `share` from 0 to 1, or None where nothing follows."""
+
+    text: str
+    note: str
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Protections and adversaries down, attacks across."""
+
+    columns: list[str]
+    lines: list[tuple[str, str, list[HeatCell | None]]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One drawing: its title, its SVG, and for the legend the names of its series."""
+
+    title: str
+    svg: str
+    series: list[str]
+
+
+def heat_map(finished: Finished) -> Heat:
+    """The worst share of victims that each attack recovers, over all settings that were tried."""
+    threshold = finished.evaluation.evaluation.control
+    columns: dict[str, None] = {}
+    groups: dict[tuple[str, str], dict[str, list[Row]]] = {}
+    for row in finished.rows:
+        column = f"{row.cell.attack.label}, {row.cell.setting.model}, {row.cell.setting.stage}"
+        columns.setdefault(column)
+        line = groups.setdefault((words.protection(row.cell), row.cell.setting.adversary), {})
+        line.setdefault(column, []).append(row)
+    lines = []
+    for (protection, adversary), found in groups.items():
+        cells = [_heat_cell(found[column], threshold) if column in found else None for column in columns]
+        lines.append((protection, adversary, cells))
+    return Heat(list(columns), lines)
+
+
+def _heat_cell(rows: Sequence[Row], threshold: float) -> HeatCell:
+    worst = worst_of(rows, threshold)
+    verdict = words.verdict(worst, threshold=threshold)
+    if verdict in ("inconclusive", "unsupported") or worst.success is None:
+        return HeatCell(words.VERDICTS[verdict], "", None)
+    interval = words.figure(worst.success, share=True)
+    value, _, ends = interval.partition(" (")
+    return HeatCell(value, ends.rstrip(")"), worst.success.value)
+
+
+def frontier_drawing(finished: Finished) -> tuple[str, list[tuple[str, str, str, str]]]:
+    """Leakage against utility for each protection of the first model; and the same as a table.
+
+    The drawing is empty where no protection has both.
+    """
+    terms = finished.evaluation.evaluation
+    model = next(iter(finished.evaluation.models))
+    points, table = [], []
+    sizes = [row.upload_bytes for row in finished.rows if row.upload_bytes]
+    least = min(sizes, default=1.0)
+    for verdict in verdicts(finished):
+        rows = [
+            row
+            for row in finished.rows
+            if words.protection(row.cell) == verdict.protection
+            and row.cell.setting.model == model
+            and row.cell.family == "inversion"
+        ]
+        if not rows:
+            continue
+        worst = worst_of(rows, terms.control)
+        leak, utility = worst.success, worst.utility
+        if leak is None or utility is None or worst.upload_bytes is None:
+            continue
+        points.append(
+            Point(
+                utility.value,
+                leak.value,
+                _ends(utility.low, utility.high),
+                _ends(leak.low, leak.high),
+                verdict.protection,
+                5 + 2.5 * math.log2(worst.upload_bytes / least),
+                hollow=worst.inconclusive,
+            )
+        )
+        table.append(
+            (
+                verdict.protection,
+                words.figure(leak, share=True) + (" inconclusive" if worst.inconclusive else ""),
+                words.figure(utility, share=True),
+                words.size(worst.upload_bytes),
+            )
+        )
+    if not points:
+        return "", []
+    drawing = frontier(
+        points, x_label=f"{terms.utility} of the trained model", y_label="worst share identified", name="frontier"
+    )
+    return drawing, table
+
+
+def _ends(low: float | None, high: float | None) -> tuple[float, float] | None:
+    return None if low is None or high is None else (low, high)
+
+
+def all_curves(finished: Finished) -> list[Curve]:
+    """Leakage over stage of training, batch, size of the sum, and local work, where the rows vary in it."""
+
+    def stage(row: Row) -> int:
+        return STAGES.index(row.cell.setting.stage)
+
+    axes: list[tuple[str, str, Callable[[Row], int], tuple[str, ...]]] = [
+        ("Stage of training", "stage", stage, ("stage",)),
+        ("Images of one client", "batch", lambda row: row.cell.setting.batch, ("batch",)),
+        ("Updates in the sum that is seen", "cohort", lambda row: row.first.cohort, ("clients", "adversary")),
+        ("Passes of local training", "local", lambda row: row.cell.setting.local_epochs, ("local_epochs",)),
+    ]
+    found = [_curve(finished.rows, *axis) for axis in axes]
+    return [curve for curve in found if curve is not None]
+
+
+def _curve(
+    rows: Sequence[Row], title: str, name: str, place: Callable[[Row], int], varied: tuple[str, ...]
+) -> Curve | None:
+    groups: dict[tuple[str, str], dict[int, Row]] = {}
+    for row in rows:
+        if row.success is None or (name == "cohort" and not row.first.cohort):
+            continue
+        fixed = row.cell.setting.model_dump()
+        for axis in varied:
+            fixed.pop(axis)
+        protection = words.protection(row.cell) if name != "cohort" else row.cell.defence.label
+        groups.setdefault((f"{protection}, {row.cell.attack.label}", str(fixed)), {}).setdefault(place(row), row)
+    groups = {label: found for label, found in groups.items() if len(found) > 1}
+    if not groups:
+        return None
+    longest = sorted(groups.items(), key=lambda group: -len(group[1]))[:6]
+    values = sorted({value for _, found in longest for value in found})
+    ticks = [STAGES[value] if name == "stage" else str(value) for value in values]
+    series = []
+    for (label, _), found in longest:
+        points = []
+        for value in sorted(found):
+            success = found[value].success
+            assert success is not None
+            ends = _ends(success.low, success.high)
+            points.append(
+                Point(values.index(value), success.value, y_ends=ends, hollow=found[value].inconclusive, label=label)
+            )
+        series.append((label, points))
+    drawing = curves(series, ticks=ticks, x_label=title, y_label="share recovered", name=f"curve-{name}")
+    return Curve(title, drawing, [label for label, _ in series])
