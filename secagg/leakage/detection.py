@@ -51,7 +51,7 @@ class Limits:
         kept: two rounds' rows are of one layer if their median cosine is above this.
     """
 
-    cosine: float = 0.99
+    cosine: float = 0.9
     parallel: float = 0.5
     mirror: float = 1e-3
     mirrored: float = 0.1
