@@ -72,10 +72,10 @@ def losses_of_model(population: Population, members: Tensor, seed: int) -> NDArr
 def audit(population: Population) -> None:
     started = time.perf_counter()
     chance = generator(1, population.name)
-    halves = [
-        torch.randperm(population.audited, generator=chance)[: population.audited // 2] for _ in range(SHADOWS + 1)
-    ]
-    inside = np.zeros((SHADOWS + 1, population.audited), bool)
+    halves = [torch.randperm(population.audited, generator=chance)[: population.audited // 2]]
+    for _ in range(SHADOWS // 2):  # shadows in pairs, so that every example is in half of them
+        halves += torch.randperm(population.audited, generator=chance).split(population.audited // 2)
+    inside = np.zeros((len(halves), population.audited), bool)
     for row, half in zip(inside, halves, strict=True):
         row[half.numpy()] = True
     every = np.stack([losses_of_model(population, half, seed) for seed, half in enumerate(halves)])
