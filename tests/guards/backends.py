@@ -38,6 +38,22 @@ GUARDS = (
         (f"{CKKS}::test_c1_a_server_refuses_a_key_message_that_carries_more_than_a_public_key",),
     ),
     Guard(
+        "records have the one length of their preset",
+        ("C4", "C7"),
+        "he/residues.py",
+        "if len(body) != count * record_bytes:",
+        "if False:",
+        (f"{CKKS}::test_c7_records_of_another_preset_are_rejected_by_their_length",),
+    ),
+    Guard(
+        "a secret key is not bytes",
+        ("C1",),
+        "he/local_key.py",
+        "    def __repr__(self)",
+        "    def __bytes__(self) -> bytes:\n        return self._octets\n\n    def __repr__(self)",
+        (f"{CKKS}::test_c1_a_secret_key_fits_no_message",),
+    ),
+    Guard(
         "parameters stay within the security table",
         ("C2",),
         "he/security.py",

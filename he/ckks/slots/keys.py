@@ -1,6 +1,6 @@
 """The key of the shared-key mode: it has no way into a message to the server (C1).
 
-A secret key does not print, pickle or copy; its one way out is named for its one use: clients hold it, and the
+A secret key does not print, pickle or copy; its one way out is no bytes (`he.local_key`): clients hold it, and the
 server must not.
 """
 
@@ -15,6 +15,7 @@ from he.ckks.slots.embedding import to_coefficients
 from he.ckks.slots.noise import secret_slot_bound
 from he.ckks.slots.parameters import Parameters, preset
 from he.ckks.slots.seal import Slots, open_seal
+from he.local_key import LocalKey
 from he.residues import Bytes, Malformed, Residues, pack, records, unpack
 from secagg.errors import Refused
 
@@ -40,12 +41,9 @@ class SecretKey:
         """The key as SEAL's object, for the engine's own use."""
         return open_seal(self._parameters).secret_key(self._residues)
 
-    def export_for_client(self) -> bytes:
-        """The key itself, `parameters.secret_key_bytes`, to be sealed to a client in the shared-key mode.
-
-        Whoever has these bytes opens every ciphertext under the key, alone.
-        """
-        return pack(self._residues, self._parameters).tobytes()
+    def local(self) -> LocalKey:
+        """The key itself, `parameters.secret_key_bytes`."""
+        return LocalKey(pack(self._residues, self._parameters).tobytes())
 
     @classmethod
     def load_for_client(cls, body: bytes | memoryview, parameters: Parameters) -> SecretKey:
