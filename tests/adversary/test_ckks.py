@@ -142,7 +142,7 @@ def test_c3_a_ciphertext_of_other_parameters_is_rejected(name: str) -> None:
 
 
 def test_c7_records_of_another_preset_are_rejected_by_their_length() -> None:
-    """Nothing on the wire says a scale or a level. Real records of the other preset, under its own key, are too short."""
+    """Nothing on the wire says a scale or a level. Real records of the other preset are too short."""
     federation = Federation("ckks shared key", preset=WIDE.name)
     spec = federation.spec()
     foreign = b"".join(SeededEncryptor(slots(COMPACT)).encrypt(np.arange(spec.encoding.length(257), dtype=np.int32)))
