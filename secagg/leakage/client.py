@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
+
 import torch
 from torch import Tensor, nn
 
 from secagg.errors import Refused
 from secagg.leakage.attack import LocalTraining, Loss, Observation, check_images, class_loss, generator
 from secagg.leakage.defences.defence import Defence
-
-Statistics = list[tuple[Tensor, Tensor]]
+from secagg.leakage.statistics import batch_statistics
 
 
 def observe(
@@ -68,29 +68,6 @@ def observe(
         statistics=statistics,
     )
     return defence.share(seen, images, chance)
-
-
-def batch_statistics(model: nn.Module, images: Tensor) -> Statistics:
-    """Mean and biased variance over the batch of what enters each BatchNorm layer, in the order of the modules."""
-    found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
-
-    def keep(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found[layer] = statistics_of(inputs[0])
-
-    probe = copy.deepcopy(model)
-    layers = [m for m in probe.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    for layer in layers:
-        layer.register_forward_pre_hook(keep)
-    with torch.no_grad():
-        probe(images)
-    return [found[layer] for layer in layers]
-
-
-def statistics_of(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of each channel: `(n, channels, ...)` to two of shape `(channels,)`."""
-    over = [axis for axis in range(features.dim()) if axis != 1]
-    variance, mean = torch.var_mean(features, dim=over, correction=0)
-    return mean, variance
 
 
 def _local_update(

@@ -153,4 +153,5 @@ def _unit(images: Tensor) -> Tensor:
     """Each image as a vector of mean 0 and length 1; one without contrast stays 0. Shape `(n, values)`."""
     flat = images.double().flatten(1)
     centred = flat - flat.mean(1, keepdim=True)
-    return centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    length = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+    return centred / length.clamp(min=1e-12)
