@@ -42,7 +42,7 @@ class Subject:
         assert isinstance(backend, EncryptedSum)
         self.scheme = backend.scheme
         secret, public = self.scheme.generate()
-        self._secret = secret.export_for_client()
+        self._secret = secret.local().for_state()
         key = self._secret if backend.shared or public is None else public.to_bytes()
         self._encryptor = self.scheme.encryptor(key, clients=len(CLIENTS))
         self._build = lambda: build(name, parameters).backend

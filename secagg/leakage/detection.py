@@ -51,7 +51,7 @@ class Limits:
         kept: two rounds' rows are of one layer if their median cosine is above this.
     """
 
-    cosine: float = 0.99
+    cosine: float = 0.9
     parallel: float = 0.5
     mirror: float = 1e-3
     mirrored: float = 0.1
@@ -151,7 +151,7 @@ def _parallel(rows: Tensor, limits: Limits) -> float:
         return 0.0
     unit = nn.functional.normalize(rows, dim=1)
     twins = 0
-    for part in unit.split(1024):
+    for part in torch.split(unit, 1024):
         # Every row is parallel to itself.
         twins += int(((part @ unit.T > limits.cosine).sum(1) > 1).sum())
     return twins / len(rows)

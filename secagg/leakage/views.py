@@ -6,8 +6,9 @@ Sums are those that its own sessions end with, in the round and when it runs the
 clients have the released sum too. From a sum it takes what its own clients put in, and a smaller sum from a larger one:
 where one client is left, that is its update.
 
-What is found is a lower bound: another coalition might do better with code of its own. Every vector that a view gives
-was held against the clients' inputs: `error` says how far it is from them.
+What is found is a lower bound: with code of its own a coalition might do better. (Of `secaggplus` it finds that more
+colluders than its threshold open everybody; that as many as the threshold would do, it does not find.) Every vector
+that a view gives was held against the clients' inputs: `error` says how far it is from them.
 """
 
 from __future__ import annotations

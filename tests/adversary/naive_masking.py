@@ -31,7 +31,7 @@ def masked_sum(
         upload = encoding.encode(vectors[name]).integers.view(encoding.ring)
         context = (b"naive", shown[name] if bind else bytes(32), bytes(32))
         masks = [
-            (MaskStream(secret, context=context), 1 if name == a else -1)
+            (MaskStream(secret, suite="chacha20", context=context), 1 if name == a else -1)
             for (a, b), secret in pairs.items()
             if name in (a, b)
         ]

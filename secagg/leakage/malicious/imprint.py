@@ -11,13 +11,16 @@ An input that stands in a sum with n - 1 others comes out if none of these falls
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor, nn
 
 from secagg.errors import Refused
+from secagg.leakage.attack import Observation, Progress, Reconstruction, Unsupported
 
 
 class ImprintBlock(nn.Module):
@@ -44,6 +47,30 @@ class ImprintBlock(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         collected = torch.relu(self.bins(inputs.flatten(1))).mean(1)
         return inputs + self.strength * collected.view(-1, *[1] * (inputs.ndim - 1))
+
+
+@dataclass(frozen=True)
+class Imprint:
+    """The attack on an observed gradient, or sum of gradients, of a model that begins with an `ImprintBlock`."""
+
+    name: str = "imprint"
+    needs: tuple[str, ...] = ("a malicious server that chooses the model", "inputs of the same kind, for the bins")
+
+    def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
+        """See `secagg.leakage.attack.Attack`. Inputs that share a bin come out as one mixture, the rest as grey."""
+        started = time.perf_counter()
+        block = next((name for name, module in seen.model.named_modules() if isinstance(module, ImprintBlock)), None)
+        if block is None:
+            raise Unsupported("imprint: the model has no ImprintBlock; put one in front of it")
+        names = [name for name, _ in seen.model.named_parameters()]
+        prefix = f"{block}." if block else ""
+        weight, bias = (seen.gradient[names.index(f"{prefix}bins.{part}")] for part in ("weight", "bias"))
+        low, high = seen.value_range
+        found = recover_imprints(weight, bias, shape=seen.shape)[: seen.examples].clamp(low, high).float()
+        images = torch.full((seen.examples, *seen.shape), (low + high) / 2)
+        images[: len(found)] = found
+        labels = torch.zeros(seen.examples, dtype=torch.int64) if seen.labels is None else seen.labels
+        return Reconstruction(images, labels, objective=0.0, seconds=time.perf_counter() - started)
 
 
 def cuts_of(public: Tensor, bins: int) -> Tensor:

@@ -18,29 +18,29 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from secagg.errors import Refused
+from secagg.leakage.attack import Unsupported
 
 
 def with_dead_layer(model: nn.Sequential, layer: str) -> nn.Sequential:
     """A copy of `model` whose `layer`, a linear or convolutional one in front of a ReLU, gives nothing but zeros.
 
     Raises:
-        Refused: no such layer, or another kind of layer, or no ReLU behind it; the layer is named.
+        Unsupported: no such layer, or another kind of layer, or no ReLU behind it; the layer is named.
     """
     names = [name for name, _ in model.named_children()]
     if layer not in names:
-        raise Refused(f"model inconsistency: the model has no layer {layer!r} (layers: {', '.join(names)})")
+        raise Unsupported(f"model inconsistency: the model has no layer {layer!r} (layers: {', '.join(names)})")
     place = names.index(layer)
     found = model[place]
     if not isinstance(found, nn.Linear | nn.Conv2d) or found.bias is None:
-        raise Refused(f"model inconsistency: layer {layer!r} is {found.__class__.__name__}, expected a linear or "
+        raise Unsupported(f"model inconsistency: layer {layer!r} is {found.__class__.__name__}, expected a linear or "
                       "convolutional one with a bias")  # fmt: skip
     if place + 1 == len(names) or not isinstance(model[place + 1], nn.ReLU):
-        raise Refused(f"model inconsistency: no ReLU follows layer {layer!r}, so that nothing is dead behind it")
+        raise Unsupported(f"model inconsistency: no ReLU follows layer {layer!r}, so that nothing is dead behind it")
     dead = copy.deepcopy(model)
     with torch.no_grad():
-        dead[place].weight.zero_()
-        dead[place].bias.fill_(-1.0)
+        for name, parameter in dead[place].named_parameters():
+            parameter.fill_(-1.0 if name == "bias" else 0.0)
     return dead
 
 

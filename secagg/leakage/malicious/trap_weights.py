@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor, nn
 
-from secagg.errors import Refused
+from secagg.leakage.attack import Unsupported
 
 
 def set_traps(layer: nn.Module, *, scale: float = 0.95, spread: float = 0.5, generator: Generator) -> None:
@@ -23,10 +23,10 @@ def set_traps(layer: nn.Module, *, scale: float = 0.95, spread: float = 0.5, gen
         spread: the standard deviation of the magnitudes.
 
     Raises:
-        Refused: another kind of layer.
+        Unsupported: another kind of layer.
     """
     if not isinstance(layer, nn.Linear) or layer.bias is None:
-        raise Refused(f"trap weights: {layer.__class__.__name__} given, expected a Linear layer with a bias")
+        raise Unsupported(f"trap weights: {layer.__class__.__name__} given, expected a Linear layer with a bias")
     rows, columns = layer.weight.shape
     half = columns // 2
     magnitudes = (torch.randn(rows, half, generator=generator) * spread).abs()

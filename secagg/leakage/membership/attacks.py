@@ -100,7 +100,7 @@ def confidence(losses: Floats) -> Floats:
 def _mean_likelihood(shadow_losses: Floats, inside: ArrayLike | None, offline_a: float) -> Floats:
     likelihoods = np.exp(-shadow_losses)
     if inside is None:
-        return (1 + offline_a) / 2 * likelihoods.mean(0) + (1 - offline_a) / 2
+        return np.asarray((1 + offline_a) / 2 * likelihoods.mean(0) + (1 - offline_a) / 2)
     within = np.asarray(inside, bool)
     if within.shape != likelihoods.shape or not within.any(0).all() or within.all(0).any():
         raise Refused("rmia: expected inside of the shape of shadow_losses, with models in and out for each example")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from secagg.errors import Refused
+from secagg.leakage.intervals import Interval, share_interval
 
 FALSE_ALARMS_NEEDED = 10
 
@@ -28,6 +29,11 @@ class Rate:
     tpr: float | None
     members: int
     non_members: int
+
+    @property
+    def interval(self) -> Interval | None:
+        """The exact binomial interval of `tpr`, over the members."""
+        return None if self.tpr is None else share_interval(round(self.tpr * self.members), self.members)
 
     @property
     def inconclusive(self) -> bool:

@@ -68,6 +68,18 @@ def test_secaggplus_shows_the_server_the_sum_and_n_minus_1_colluders_the_last_up
     assert read("secaggplus", SERVER, *CLIENTS[:3], threat=threat) == LAST
 
 
+def test_secaggplus_with_more_colluders_than_its_threshold_opens_everybody() -> None:
+    """The neighbours of a client hold both its secrets together: nobody has told the replay so."""
+    vectors = {f"site-{place}": VECTORS["ada"] * np.float32(place + 1) / 8 for place in range(8)}
+    kept = record("secaggplus", vectors, parameters={"threat": "passive", "threshold": 4})
+    colluders = sorted(vectors)[:5]
+    assert [str(view) for view in views(kept, SERVER, colluders[:3])] == ["the sum of 5"]
+    found = views(kept, SERVER, colluders)
+    assert [view.over for view in found] == [("site-5",), ("site-6",), ("site-7",)]
+    for view in found:
+        assert np.abs(view.vector - vectors[view.over[0]]).max() < 1e-6
+
+
 def test_smpc_shows_k_minus_1_aggregators_the_sum_and_all_of_them_everything() -> None:
     assert read("smpc", SERVER) == read("smpc", SERVER, "aggregator-1") == SUM
     assert read("smpc", "aggregator-1") == read("smpc", "aggregator-1", "aggregator-2") == NOTHING
