@@ -21,7 +21,7 @@ def lenet(channels: int, classes: int, *, side: int = 32) -> nn.Sequential:
 
 
 def convnet(channels: int, classes: int, *, width: int = 16) -> nn.Sequential:
-    """The ConvNet of Geiping et al. 2020 for 32x32: eight 3x3 convolutions with BatchNorm, two pools, one linear layer."""
+    """The ConvNet of Geiping et al. 2020 for 32x32: eight 3x3 convolutions with BatchNorm, two pools, one head."""
     layers: list[nn.Module] = []
     before = channels
     for times in (1, 2, 2, 4, 4, 4):
