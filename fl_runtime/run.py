@@ -195,12 +195,14 @@ def prepare(
     experiment: Experiment,
     *,
     server: Identity | None = None,
+    federation: Federation | None = None,
     change: Callable[[nn.Module], nn.Module] = lambda module: module,
     rng: Rng = secrets.token_bytes,
 ) -> Prepared:
     """Build the backend, the data, the model, the encoding and the engine. Raises `Refused`.
 
-    `change` is applied to the model before anything is made for it; `rng` is where all parties draw from.
+    `federation` replaces the experiment's own data, `change` is applied to the model before anything is made for it,
+    and `rng` is where all parties draw from.
     """
     from fl_runtime.models import build as build_model
     from fl_runtime.models import count_parameters
@@ -208,7 +210,7 @@ def prepare(
 
     seed = experiment.experiment.seed
     composition = build_backend(experiment)
-    federation = load_federation(experiment)
+    federation = federation or load_federation(experiment)
     shape, classes = federation.shape, len(federation.classes)
     allowed = Policy().max_parameters
     if (parameters := count_parameters(experiment.model, shape=shape, classes=classes)) > allowed:

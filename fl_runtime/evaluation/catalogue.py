@@ -32,6 +32,12 @@ class Kind:
 
 ATTACKS: Mapping[str, Kind] = {
     "inverting-gradients": Kind("inversion", "attacks.inverting:InvertingGradients"),
+    "deep-leakage": Kind("inversion", "attacks.lbfgs:DeepLeakage"),
+    "local-steps-simulation": Kind("inversion", "attacks.local_steps:LocalStepsSimulation"),
+    "analytic-linear": Kind("inversion", "attacks.analytic:AnalyticLinear"),
+    "head-only": Kind("inversion", "attacks.head_only:HeadOnly"),
+    "spear": Kind("inversion", "attacks.spear:Spear"),
+    "labels": Kind("labels"),
     "imprint": Kind("imprint"),
     "model-inconsistency": Kind("inconsistency"),
     "membership": Kind("membership"),

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from fl_runtime.evaluation.catalogue import IMAGE_RANGES, build_attack
 from fl_runtime.evaluation.cells import Cell
+from fl_runtime.evaluation.labels import infer
 from fl_runtime.evaluation.measured import Measured
 from fl_runtime.evaluation.victims import Attacked, Sight, dataset, rounds
 from fl_runtime.seeds import derive
-from secagg.errors import Refused
-from secagg.leakage import Observation, Reconstruction, identified, label_accuracy, match, mse, psnr, rdlv, ssim
+from secagg.leakage import Reconstruction, identified, label_accuracy, match, mse, psnr, rdlv, ssim
 
 TUNING_IMAGES = 2
 
@@ -43,7 +43,8 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
             seed = derive(cell.world.seed, "attack", cell.repeat, number, place)
             seen = sight.seen
             if cell.setting.labels == "inferred":
-                seen = _with_inferred_labels(seen, sight, found)
+                seen = seen.with_labels(infer(cell, seen, seed=seed))
+                found.mean("labels_found", label_accuracy(seen.labels, sight.labels, measure="counts"))
             rebuilt = attack(seen, seed=seed)
             pictures += scorer.add(found, sight.images, sight.labels, rebuilt)
         if not attacked.sights:
@@ -79,10 +80,6 @@ def _score(cell: Cell, parameters: Mapping[str, Any], practice: list[Sight]) -> 
         paired = images[match(images, sight.images, value_range=value_range)]
         scores += psnr(paired, sight.images, value_range=value_range).tolist()
     return float(np.mean(scores))
-
-
-def _with_inferred_labels(seen: Observation, sight: Sight, found: Measured) -> Observation:
-    raise Refused("labels cannot be inferred yet")
 
 
 def _nothing(found: Measured, scorer: _Scorer, attacked: Attacked) -> None:

@@ -112,6 +112,10 @@ def _attack(cell: Cell, cache: Cache) -> Measured:
         from fl_runtime.evaluation.malicious import inconsistency
 
         return inconsistency(cell, model)
+    if cell.family == "labels":
+        from fl_runtime.evaluation.labels import read_labels
+
+        return read_labels(cell, model)
     from fl_runtime.evaluation.inversion import invert
 
     return invert(cell, model)

@@ -19,6 +19,7 @@ class Measured:
         means: metric to one value for each victim (or observation): reported as a mean.
         shares: metric to one 0 or 1 for each: reported as a share.
         success: the share that tells whether the attack works, compared with that of its control.
+        enough: the share from which on it works, or None for the evaluation's own `control`.
         blind: what the metrics of `shares` come to without the update, by chance.
         sees: the views that were attacked, in words.
         pictures: originals and reconstructions side by side, uint8 `(n, 2, channels, height, width)`.
@@ -30,6 +31,7 @@ class Measured:
     means: dict[str, list[float]] = field(default_factory=dict)
     shares: dict[str, list[int]] = field(default_factory=dict)
     success: str = ""
+    enough: float | None = None
     blind: dict[str, float] = field(default_factory=dict)
     curves: dict[str, list[list[float]]] = field(default_factory=dict)
     sees: list[str] = field(default_factory=list)

@@ -109,7 +109,8 @@ def _works(cells: Sequence[Measured], threshold: float) -> bool:
     if not hits or any(m.problem for m in cells):
         return False
     share = share_interval(sum(hits), len(hits))
-    return share.value >= threshold and share.low > cells[0].blind.get(cells[0].success, 0.0)
+    enough = threshold if cells[0].enough is None else cells[0].enough
+    return share.value >= enough and share.low > cells[0].blind.get(cells[0].success, 0.0)
 
 
 def _figures(cells: Sequence[Measured]) -> dict[str, Figure]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +17,38 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_runtime.data.dataset import Client, Rows
+from fl_runtime.data.dataset import Client, Federation, Rows
 from fl_runtime.evaluation.catalogue import IMAGE_RANGES, build_defence
 from fl_runtime.evaluation.cells import Part, TrainingJob, World
+from fl_runtime.evaluation.settings import NONE
 from fl_runtime.experiment import Experiment
 from fl_runtime.models import build as build_model
-from fl_runtime.run import Rounds, prepare
+from fl_runtime.metrics import SMALLEST_PROBABILITY
+from fl_runtime.run import Prepared, Rounds, load_federation, prepare
 from fl_runtime.seeds import derive
 from fl_runtime.site import Site
 from fl_runtime.task import Task
 from secagg.leakage import LocalTraining, Observation
 from secagg.leakage.attack import generator
 from secagg.protocol import Rng
-from secagg.vectors import Layout
 
 if TYPE_CHECKING:
     from secagg.leakage import Defence
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished federated training; `half` are the weights after half of its rounds, flat."""
+
+    prepared: Prepared
+    rounds: Rounds
+    half: NDArray[np.float32]
+
+    def losses(self, rows: Rows) -> NDArray[np.float64]:
+        """The cross-entropy of the finished model on each row, nats, shape `(n,)`."""
+        chances = self.prepared.trainer.predict(self.rounds.weights, rows.features)
+        own = chances[np.arange(len(rows)), rows.labels].astype(np.float64)
+        return -np.log(np.maximum(own, SMALLEST_PROBABILITY))
 
 
 def train(job: TrainingJob) -> dict[str, Any]:
@@ -40,34 +57,17 @@ def train(job: TrainingJob) -> dict[str, Any]:
     Raises:
         Refused, InvalidUpdate, Aborted: as `fl_runtime.run.run_experiment` does.
     """
-    world, seed = job.world, derive(job.world.seed, "training", job.repeat)
-    experiment = _experiment(world, job.backend, seed)
-    defence = build_defence(job.defence.kind, job.defence.parameters)
-    shape = _shape(experiment)
-    prepared = prepare(
-        experiment,
-        change=lambda module: defence.model(module, shape=shape, seed=seed),
-        rng=simulated_rng(seed, "training", job.backend.label),
-    )
-    layout = prepared.layout
-    untrained = layout.flatten(prepared.weights)
-    if job.defence.kind != "none":
-        module = attacked_model(world, job.defence, repeat=job.repeat, shape=shape,
-                                classes=len(prepared.federation.classes))  # fmt: skip
-        for client in prepared.federation.clients:
-            site = _Defended(client, prepared.trainer, layout, seed, defence, module, IMAGE_RANGES[world.data.dataset])
-            prepared.sites[client.name] = site  # type: ignore[index]
-    rounds = Rounds(prepared)
-    half = untrained
-    for number in range(1, world.rounds + 1):
-        rounds.run_one(number)
-        if number == world.rounds // 2:
-            half = layout.flatten(rounds.weights)
-    scores = rounds.evaluate().overall
-    meters = [outcome.meters[name] for outcome in rounds.outcomes for name in outcome.result.contributors]
-    spent = prepared.composition.spent(world.rounds, clients=len(prepared.sites))
+    done = run_federation(job, seed=derive(job.world.seed, "training", job.repeat))
+    flatten, outcomes = done.prepared.layout.flatten, done.rounds.outcomes
+    scores = done.rounds.evaluate().overall
+    meters = [outcome.meters[name] for outcome in outcomes for name in outcome.result.contributors]
+    spent = done.prepared.composition.spent(job.world.rounds, clients=len(done.prepared.sites))
     return {
-        "weights": {"untrained": untrained, "half": half, "trained": layout.flatten(rounds.weights)},
+        "weights": {
+            "untrained": flatten(done.prepared.weights),
+            "half": done.half,
+            "trained": flatten(done.rounds.weights),
+        },
         "accuracy": scores.accuracy,
         "auc": scores.auc,
         "loss": scores.loss,
@@ -76,9 +76,41 @@ def train(job: TrainingJob) -> dict[str, Any]:
     }
 
 
+def run_federation(job: TrainingJob, *, seed: int, federation: Federation | None = None) -> Trained:
+    """All rounds of a job, on its own data or on another federation's."""
+    world = job.world
+    experiment = _experiment(world, job.backend, seed)
+    federation = federation or load_federation(experiment)
+    defence = build_defence(job.defence.kind, job.defence.parameters)
+    prepared = prepare(
+        experiment,
+        federation=federation,
+        change=lambda module: defence.model(module, shape=federation.shape, seed=seed),
+        rng=simulated_rng(seed, "training", job.backend.label),
+    )
+    if job.defence.kind != NONE:
+        module = _model(world, job.defence, seed=seed, shape=federation.shape, classes=len(federation.classes))
+        value_range = IMAGE_RANGES[world.data.dataset]
+        sites = {
+            client.name: _Defended(client, prepared, seed, defence, module, value_range)
+            for client in federation.clients
+        }
+        prepared = replace(prepared, sites=sites)
+    rounds = Rounds(prepared)
+    half = prepared.layout.flatten(prepared.weights)
+    for number in range(1, world.rounds + 1):
+        rounds.run_one(number)
+        if number == world.rounds // 2:
+            half = prepared.layout.flatten(rounds.weights)
+    return Trained(prepared, rounds, half)
+
+
 def attacked_model(world: World, defence: Part, *, repeat: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     """The model of a run as its clients get it before the first round, the defence's changes included."""
-    seed = derive(world.seed, "training", repeat)
+    return _model(world, defence, seed=derive(world.seed, "training", repeat), shape=shape, classes=classes)
+
+
+def _model(world: World, defence: Part, *, seed: int, shape: tuple[int, ...], classes: int) -> nn.Module:
     module = build_model(world.model, shape=shape, classes=classes, seed=seed)
     return build_defence(defence.kind, defence.parameters).model(module, shape=shape, seed=seed)
 
@@ -97,14 +129,13 @@ def simulated_rng(seed: int, *labels: str | int) -> Rng:
     return chance.bytes
 
 
-class _Defended:
+class _Defended(Site):
     """A site whose update passes through the defence before the backend gets it."""
 
     def __init__(
         self,
         client: Client,
-        trainer: Any,
-        layout: Layout,
+        prepared: Prepared,
         seed: int,
         defence: Defence,
         module: nn.Module,
@@ -114,12 +145,13 @@ class _Defended:
         images = torch.from_numpy(client.train.features)
         shown = defence.examples(images, value_range, chance).numpy()
         rows = Rows(np.ascontiguousarray(shown, np.float32), client.train.labels)
-        self._site = Site(Client(client.name, rows, client.test), trainer, layout, seed=seed)
+        client_shown = Client(client.name, rows, client.test)
+        super().__init__(client_shown, prepared.trainer, prepared.layout, seed=seed)
         self._defence, self._module, self._range, self._chance = defence, module, value_range, chance
-        self._layout, self._images, self._labels = layout, images, torch.from_numpy(client.train.labels)
+        self._images, self._labels = images, torch.from_numpy(client.train.labels)
 
     def update(self, body: bytes, *, uniform_weight: bool) -> tuple[NDArray[np.float32], int]:
-        vector, weight = self._site.update(body, uniform_weight=uniform_weight)
+        vector, weight = super().update(body, uniform_weight=uniform_weight)
         task = Task.from_bytes(body)
         load_weights(self._module, task.weights)
         flat = torch.from_numpy(-vector)
@@ -152,9 +184,3 @@ def _experiment(world: World, backend: Part, seed: int) -> Experiment:
         },
         context={"folder": Path()},
     )
-
-
-def _shape(experiment: Experiment) -> tuple[int, ...]:
-    from fl_runtime.run import load_federation
-
-    return load_federation(experiment).shape

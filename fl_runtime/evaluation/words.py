@@ -85,11 +85,10 @@ def verdict(row: Row, *, threshold: float) -> str:
     success = row.success
     if success is None:
         return "inconclusive"
-    if success.value >= threshold:
-        return "leaks"
-    if success.low is not None and success.low > row.blind:
-        return "partly"
-    return "not shown"
+    if success.low is None or success.low <= row.blind:
+        return "not shown"
+    enough = threshold if row.first.enough is None else row.first.enough
+    return "leaks" if success.value >= enough else "partly"
 
 
 def protection(cell: Cell) -> str:
