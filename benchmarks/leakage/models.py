@@ -69,3 +69,23 @@ class _Residual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.relu(self.body(features) + self.short(features))
+
+
+class Normalised(nn.Sequential):
+    """A model behind a fixed normalisation by the public mean and deviation of each channel."""
+
+    def __init__(self, mean: Tensor, std: Tensor, model: nn.Module) -> None:
+        super().__init__(_Normalisation(mean, std), model)
+
+
+class _Normalisation(nn.Module):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean[:, None, None])
+        self.register_buffer("std", std[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std

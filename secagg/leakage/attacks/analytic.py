@@ -16,7 +16,7 @@ from torch import Tensor
 from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction
 from secagg.leakage.attacks.inverting import one_step
-from secagg.leakage.attacks.layers import first_layer
+from secagg.leakage.layers import first_layer
 
 
 @dataclass(frozen=True)

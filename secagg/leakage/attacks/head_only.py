@@ -21,7 +21,7 @@ from secagg.leakage.attack import Observation, Progress, Reconstruction, generat
 from secagg.leakage.attacks.descent import Descent, descend, random_images, reporter
 from secagg.leakage.attacks.inverting import one_step
 from secagg.leakage.attacks.labels import IDLG, ILRG
-from secagg.leakage.attacks.layers import LinearLayer, head
+from secagg.leakage.layers import LinearLayer, head
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class HeadOnly:
             reached.clear()
             model(images)
             distance = (reached[0] - wanted).square().sum() / energy
-            return float(distance), torch.autograd.grad(distance, [images])
+            return float(distance.detach()), torch.autograd.grad(distance, [images])
 
         return descend(
             slope,

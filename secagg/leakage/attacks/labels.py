@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Unsupported, class_loss, generator
 from secagg.leakage.attacks.inverting import one_step
-from secagg.leakage.attacks.layers import LinearLayer, head
+from secagg.leakage.layers import LinearLayer, head
 
 SURROGATES = 256
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction, Unsupported, generator
 from secagg.leakage.attacks.inverting import one_step
-from secagg.leakage.attacks.layers import LinearLayer, first_layer
+from secagg.leakage.layers import LinearLayer, first_layer
 
 CHUNK = 4096
 

@@ -40,8 +40,8 @@ def first_layer(seen: Observation, attack: str) -> tuple[LinearLayer, Tensor, Te
         Unsupported: the first layer with parameters is not linear, or more than an affine map of each pixel stands
             before it.
     """
-    name, inputs = _run(seen, first=True, attack=attack)
-    offset, white, noise, pixels = inputs[0], inputs[1], inputs[2], _probes(seen)[2].flatten()
+    name, inputs = _run(seen.model, seen.shape, first=True, what=attack)
+    offset, white, noise, pixels = inputs[0], inputs[1], inputs[2], _probes(seen.model, seen.shape)[2].flatten()
     scale = white - offset
     straight = offset.shape == pixels.shape and torch.allclose(noise, offset + scale * pixels, rtol=1e-4, atol=1e-4)
     if not straight or not (scale != 0).all():
@@ -58,35 +58,47 @@ def head(seen: Observation, attack: str) -> LinearLayer:
     Raises:
         Unsupported: the model does not end in a linear layer.
     """
-    name, _ = _run(seen, first=False, attack=attack)
-    return _seen_of(seen, name)
+    return _seen_of(seen, head_name(seen.model, seen.shape, what=attack))
 
 
-def _run(seen: Observation, *, first: bool, attack: str) -> tuple[str, Tensor]:
+def head_name(model: nn.Module, shape: tuple[int, ...], *, what: str) -> str:
+    """The name of the linear layer that gives the model's outputs; `what` asks for it, and is named in errors.
+
+    Raises:
+        Unsupported: the model does not end in a linear layer.
+    """
+    return _run(model, shape, first=False, what=what)[0]
+
+
+def _run(model: nn.Module, shape: tuple[int, ...], *, first: bool, what: str) -> tuple[str, Tensor]:
     """The name of the first or the last layer that ran on the probes, and its input, shape `(3, in)`."""
-    model = copy.deepcopy(seen.model).eval()
+    model = copy.deepcopy(model).eval()
     ran: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ran.append((layer, inputs[0], output))
+
     for module in model.modules():
         if next(module.parameters(recurse=False), None) is not None:
-            module.register_forward_hook(lambda layer, inputs, output: ran.append((layer, inputs[0], output)))
+            module.register_forward_hook(note)
     with torch.no_grad():
-        outputs = model(_probes(seen))
+        outputs = model(_probes(model, shape))
     layer, inputs, output = ran[0 if first else -1]
     at = next(name for name, module in model.named_modules() if module is layer)
     if not isinstance(layer, nn.Linear):
         place = "first" if first else "last"
-        raise Unsupported(f"{attack}: the {place} layer {at!r} is {type(layer).__name__}, expected Linear")
+        raise Unsupported(f"{what}: the {place} layer {at!r} is {type(layer).__name__}, expected Linear")
     if not first and not torch.equal(output, outputs):
-        raise Unsupported(f"{attack}: something follows layer {at!r}, expected its outputs to be the model's")
+        raise Unsupported(f"{what}: something follows layer {at!r}, expected its outputs to be the model's")
     if inputs.dim() != 2:
-        raise Unsupported(f"{attack}: layer {at!r} reads inputs of shape {list(inputs.shape)}, expected (n, features)")
+        raise Unsupported(f"{what}: layer {at!r} reads inputs of shape {list(inputs.shape)}, expected (n, features)")
     return at, inputs
 
 
-def _probes(seen: Observation) -> Tensor:
+def _probes(model: nn.Module, shape: tuple[int, ...]) -> Tensor:
     """Black, white (0 and 1, whatever the range) and noise."""
-    noise = torch.rand(seen.shape, generator=generator(0, "probe"), dtype=torch.float64).to(seen.dtype)
-    return torch.stack([torch.zeros_like(noise), torch.ones_like(noise), noise])
+    noise = torch.rand(shape, generator=generator(0, "probe"), dtype=torch.float64)
+    return torch.stack([torch.zeros_like(noise), torch.ones_like(noise), noise]).to(next(model.parameters()).dtype)
 
 
 def _seen_of(seen: Observation, name: str) -> LinearLayer:
