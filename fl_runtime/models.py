@@ -68,7 +68,9 @@ class SmallCnn(Section):
         widths = (shape[0], *self.channels)
         for before, after in itertools.pairwise(widths):
             grouped = self.norm == "group"
-            norm = nn.GroupNorm(math.gcd(4, after), after) if grouped else nn.BatchNorm2d(after, track_running_stats=False)
+            norm = (
+                nn.GroupNorm(math.gcd(4, after), after) if grouped else nn.BatchNorm2d(after, track_running_stats=False)
+            )
             stack += [nn.Conv2d(before, after, 3, padding=1, bias=False), norm, nn.ReLU(), nn.MaxPool2d(2)]
         pooled = self.channels[-1] * (shape[1] // 4) * (shape[2] // 4)
         return [*stack, nn.Flatten(), nn.Linear(pooled, outputs)]

@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 
 Family = Literal["inversion", "labels", "imprint", "inconsistency", "membership"]
 
-IMAGE_RANGES: Mapping[str, tuple[float, float]] = {"digits": (0.0, 1.0), "medmnist": (-1.0, 1.0)}
+IMAGE_RANGES: Mapping[str, tuple[float, float]] = {
+    "blood_cells": (0.0, 1.0),
+    "digits": (0.0, 1.0),
+    "medmnist": (-1.0, 1.0),
+}
 """Data sets of images, with the smallest and the largest value that a pixel can have."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`where`: module and class, below `secagg.leakage`; None where the family has its own code."""
+    """`where`: module and class, below `secagg.leakage`; empty where the family has its own code."""
 
     family: Family
-    where: str | None = None
+    where: str = ""
 
 
 ATTACKS: Mapping[str, Kind] = {
@@ -43,14 +47,24 @@ ATTACKS: Mapping[str, Kind] = {
     "membership": Kind("membership"),
 }
 
-DEFENCES: Mapping[str, Kind] = {
-    "none": Kind("inversion", "defences.defence:Defence"),
+DEFENCES: Mapping[str, str] = {
+    "none": "defences:Defence",
+    "clip-and-noise": "defences:ClipAndNoise",
+    "dropout": "defences:Dropout",
+    "head-sharing": "defences:HeadSharing",
+    "local-dp": "defences:LocalDP",
+    "precode": "defences:Precode",
+    "pruning": "defences:Pruning",
+    "selective-encryption": "defences:SelectiveEncryption",
+    "soteria": "defences:Soteria",
+    "transformation": "defences:Transformation",
+    "withheld-statistics": "defences:WithheldStatistics",
 }
 
 
 def build_attack(kind: str, parameters: Mapping[str, Any]) -> Attack:
     """The attack of this kind. Raises `Refused` for a parameter that it lacks, or a value that it refuses."""
-    attack: Attack = _build("attack", ATTACKS[kind], kind, parameters)
+    attack: Attack = _build("attack", ATTACKS[kind].where, kind, parameters)
     return attack
 
 
@@ -60,9 +74,8 @@ def build_defence(kind: str, parameters: Mapping[str, Any]) -> Defence:
     return defence
 
 
-def _build(what: str, found: Kind, kind: str, parameters: Mapping[str, Any]) -> Any:
-    assert found.where is not None  # the families with code of their own build nothing
-    module, name = found.where.split(":")
+def _build(what: str, where: str, kind: str, parameters: Mapping[str, Any]) -> Any:
+    module, name = where.split(":")
     made = getattr(import_module(f"secagg.leakage.{module}"), name)
     known = [field.name for field in fields(made) if field.init]
     for parameter in parameters:

@@ -10,6 +10,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic import Field
+
 from fl_runtime.algorithms import AnyAlgorithm
 from fl_runtime.evaluation.catalogue import ATTACKS
 from fl_runtime.evaluation.settings import NONE, PLAIN, Adversary, Evaluation, Labels, Matrix, Stage, Statistics
@@ -27,7 +29,7 @@ class Part(Section):
 
     label: str
     kind: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
 
 class World(Section):
@@ -98,7 +100,11 @@ class Cell(Section):
         """The same attack by the server on single updates without any protection or defence."""
         setting = self.setting.model_copy(update={"adversary": "server", "clients": 3, "adaptive": True})
         return self.model_copy(
-            update={"backend": Part(label=PLAIN, kind=PLAIN), "defence": Part(label=NONE, kind=NONE), "setting": setting}
+            update={
+                "backend": Part(label=PLAIN, kind=PLAIN),
+                "defence": Part(label=NONE, kind=NONE),
+                "setting": setting,
+            }
         )
 
 

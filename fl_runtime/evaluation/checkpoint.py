@@ -25,9 +25,7 @@ def checkpoint(cell: Cell, trained: dict[str, Any]) -> nn.Module:
         Refused: `statistics` does not fit the model.
     """
     data = dataset(cell.world.model_dump_json())
-    module = attacked_model(
-        cell.world, cell.defence, repeat=cell.repeat, shape=data.shape, classes=len(data.classes)
-    )
+    module = attacked_model(cell.world, cell.defence, repeat=cell.repeat, shape=data.shape, classes=len(data.classes))
     load_weights(module, trained["weights"][cell.setting.stage])
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     if bool(norms) != (cell.setting.statistics != "none"):

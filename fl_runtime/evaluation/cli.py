@@ -60,7 +60,9 @@ def evaluate(evaluation: Path, overrides: tuple[str, ...], output: Path | None, 
 
 
 def _command(evaluation: Path, overrides: tuple[str, ...]) -> str:
-    return shlex.join(["secagg", "evaluate", str(evaluation), *(part for text in overrides for part in ("--set", text))])
+    return shlex.join(
+        ["secagg", "evaluate", str(evaluation), *(part for text in overrides for part in ("--set", text))]
+    )
 
 
 def _text(report: object) -> str:

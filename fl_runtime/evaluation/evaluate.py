@@ -71,13 +71,11 @@ def evaluate(
 def sees_jobs(evaluation: Evaluation, rows: list[Cell]) -> dict[str, SeesJob]:
     """One for each backend in the rows, by label."""
     terms = evaluation.evaluation
-    return {
-        row.backend.label: SeesJob(backend=row.backend, rounds=terms.rounds, seed=terms.seed) for row in rows
-    }
+    return {row.backend.label: SeesJob(backend=row.backend, rounds=terms.rounds, seed=terms.seed) for row in rows}
 
 
 def _check(row: Cell) -> None:
-    if ATTACKS[row.attack.kind].where is not None:
+    if ATTACKS[row.attack.kind].where:
         searched = {name: values[0] for name, values in row.search.items()}
         build_attack(row.attack.kind, row.attack.parameters | searched)
     build_defence(row.defence.kind, row.defence.parameters)

@@ -79,12 +79,12 @@ def curves(
     x = Scale(-0.15 * last, 1.15 * last, LEFT, WIDTH - RIGHT)
     y = Scale(0, 1, HEIGHT - BOTTOM, TOP)
     parts = []
-    for place, (_, points) in enumerate(series):
+    for place, (_, line) in enumerate(series):
         nudge = (place - (len(series) - 1) / 2) * 7
         parts.append(f'<g class="series s{place % SHAPES}">')
-        path = " ".join(f"{x(point.x) + nudge:.1f},{y(point.y):.1f}" for point in points)
+        path = " ".join(f"{x(point.x) + nudge:.1f},{y(point.y):.1f}" for point in line)
         parts.append(f'<polyline class="line" points="{path}"/>')
-        for point in points:
+        for point in line:
             at_x, at_y = x(point.x) + nudge, y(point.y)
             if point.y_ends:
                 parts.append(_line(at_x, y(point.y_ends[0]), at_x, y(point.y_ends[1]), "whisker"))
@@ -100,7 +100,9 @@ def curves(
 def key_mark(place: int) -> str:
     """The mark of a series, for a legend beside the drawing."""
     shape = _shape(place, 8, 8, hollow=False)
-    return f'<svg class="key" viewBox="0 0 16 16" aria-hidden="true"><g class="series s{place % SHAPES}">{shape}</g></svg>'
+    return (
+        f'<svg class="key" viewBox="0 0 16 16" aria-hidden="true"><g class="series s{place % SHAPES}">{shape}</g></svg>'
+    )
 
 
 def _shape(place: int, x: float, y: float, *, hollow: bool) -> str:

@@ -14,13 +14,26 @@ RANK = ("leaks", "partly", "not shown", "nothing", "inconclusive", "unsupported"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One protection under its worst conclusive row: what got out, what it costs."""
+    """One protection under its worst conclusive row: what got out, what it costs.
+
+    `worst` is of a single party, `colluding` of several that pool what they see; either may be missing.
+    """
 
     protection: str
-    verdict: str
+    threshold: float
     worst: Row
+    colluding: Row | None
     rows: int
     inconclusive: int
+
+    @property
+    def verdict(self) -> str:
+        """A key of `words.VERDICTS`."""
+        return words.verdict(self.worst, threshold=self.threshold)
+
+    @property
+    def verdict_colluding(self) -> str | None:
+        return None if self.colluding is None else words.verdict(self.colluding, threshold=self.threshold)
 
     @property
     def leak(self) -> Figure | None:
@@ -35,10 +48,18 @@ def verdicts(finished: Finished) -> list[Verdict]:
         groups.setdefault(words.protection(row.cell), []).append(row)
     found = []
     for name, rows in groups.items():
-        worst = worst_of(rows, threshold)
         kinds = [words.verdict(row, threshold=threshold) for row in rows]
+        alone = [row for row in rows if not row.collusion]
+        together = [row for row in rows if row.collusion]
         found.append(
-            Verdict(name, words.verdict(worst, threshold=threshold), worst, len(rows), kinds.count("inconclusive"))
+            Verdict(
+                name,
+                threshold,
+                worst_of(alone or together, threshold),
+                worst_of(together, threshold) if together else None,
+                len(rows),
+                kinds.count("inconclusive"),
+            )
         )
     return found
 
@@ -61,13 +82,15 @@ def sentences(finished: Finished) -> list[str]:
     lines = []
     for verdict in found.values():
         if verdict.verdict in ("leaks", "partly"):
-            lines.append(_leak(verdict))
+            lines.append(_leak(verdict.protection, verdict.worst))
+        elif verdict.colluding is not None and verdict.verdict_colluding in ("leaks", "partly"):
+            lines.append(_leak(f"{verdict.protection}, once parties collude", verdict.colluding))
     quiet = [v for v in found.values() if v.verdict in ("not shown", "nothing")]
     if quiet:
         names = ", ".join(v.protection for v in quiet)
         lines.append(
-            f"{names}: no attack tried here did better than chance, and each of them worked without the protection. "
-            "That is no proof that none exists."
+            f"{names}: no attack that one party could run here did better than chance, and each of those that count "
+            "worked without the protection. That is no proof that none exists."
         )
     open_ = [v.protection for v in found.values() if v.verdict in ("inconclusive", "unsupported")]
     if open_:
@@ -82,8 +105,7 @@ def sentences(finished: Finished) -> list[str]:
     return lines
 
 
-def _leak(verdict: Verdict) -> str:
-    row = verdict.worst
+def _leak(name: str, row: Row) -> str:
     leak = words.figure(row.success, share=True)
     what = {
         "inversion": "of the images could be told from others by what the attack rebuilt",
@@ -92,7 +114,7 @@ def _leak(verdict: Verdict) -> str:
         "membership": "of the training examples were recognised",
         "labels": "of the labels were read",
     }[row.cell.family]
-    parts = [f"{verdict.protection}: {leak} {what} ({row.cell.attack.label}; {row.cell.setting.adversary}"]
+    parts = [f"{name}: {leak} {what} ({row.cell.attack.label}; {row.cell.setting.adversary}"]
     parts.append(f", {', '.join(row.first.sees)})" if row.first.sees else ")")
     if "psnr_db_worst" in row.figures:
         parts.append(f"; the clearest has a PSNR of {row.figures['psnr_db_worst'].value:.0f} dB")

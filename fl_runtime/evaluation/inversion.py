@@ -43,8 +43,9 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
             seed = derive(cell.world.seed, "attack", cell.repeat, number, place)
             seen = sight.seen
             if cell.setting.labels == "inferred":
-                seen = seen.with_labels(infer(cell, seen, seed=seed))
-                found.mean("labels_found", label_accuracy(seen.labels, sight.labels, measure="counts"))
+                inferred = infer(cell, seen, seed=seed)
+                seen = seen.with_labels(inferred)
+                found.mean("labels_found", label_accuracy(inferred, sight.labels, measure="counts"))
             rebuilt = attack(seen, seed=seed)
             pictures += scorer.add(found, sight.images, sight.labels, rebuilt)
         if not attacked.sights:
@@ -118,14 +119,13 @@ class _Scorer:
         beyond = torch.full_like(guess, float("nan"))
         beyond[usable] = rdlv(likeness[usable], guess[usable])
         decibels = psnr(images, originals, value_range=self._range)
+        errors = mse(images, originals, value_range=self._range)
+        figures = {"psnr_db": decibels, "ssim": likeness, "mse": errors, "rdlv": beyond}
         same = self._judge.agrees(images, originals)
         hits = self._identified(images, originals)
-        errors = mse(images, originals, value_range=self._range)
         for i in range(len(originals)):
-            found.mean("psnr_db", decibels[i])
-            found.mean("ssim", likeness[i])
-            found.mean("mse", errors[i])
-            found.mean("rdlv", beyond[i])
+            for name, values in figures.items():
+                found.mean(name, float(values[i]))
             found.share("identified", bool(hits[i]))
             found.share("reconstructed", bool(decibels[i] >= self._cell.good_db))
             found.share("same_diagnosis", bool(same[i]))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from fl_runtime.evaluation.cache import Cache
 from fl_runtime.evaluation.cells import Cell, SeesJob, TrainingJob, key
 from fl_runtime.evaluation.measured import Measured
-from secagg.errors import SecaggError
+from secagg.errors import Aborted, Refused, SecaggError
 
 Job = TrainingJob | Cell | SeesJob
 _TYPES: dict[str, type[Job]] = {"TrainingJob": TrainingJob, "Cell": Cell, "SeesJob": SeesJob}
@@ -60,13 +61,15 @@ def _run(pending: dict[str, Job], cache: Cache, processes: int) -> Any:
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(pending)), mp_context=context, initializer=_one_thread) as pool:
-        running = {
-            pool.submit(_work, type(job).__name__, name, str(cache.folder)): name for name, job in pending.items()
-        }
+        running = {pool.submit(_work, type(job).__name__, name, cache.path(job)): name for name, job in pending.items()}
         try:
             for future in as_completed(running):
                 future.result()
                 yield running[future]
+        except BrokenProcessPool:
+            raise Aborted(
+                "a process died while it computed a cell, out of memory perhaps; what is done is kept"
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -77,8 +80,11 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _work(kind: str, text: str, folder: str) -> None:
-    obtain(_TYPES[kind].model_validate_json(text), Cache(Path(folder)))
+def _work(kind: str, text: str, path: Path) -> None:
+    job, cache = _TYPES[kind].model_validate_json(text), Cache(path.parent)
+    if cache.path(job) != path:
+        raise Refused("the project's sources changed while the evaluation ran; start it again")
+    obtain(job, cache)
 
 
 def _do(job: Job, cache: Cache) -> dict[str, Any]:

@@ -5,6 +5,7 @@ With each goes what a client could have noticed, by `secagg.leakage.detection` o
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -103,13 +104,12 @@ def _opened(cell: Cell, vectors: dict[str, Any], victim: str, trial: int, found:
             f"model-inconsistency: under {cell.backend.kind!r} the server itself adds what clients send, and can add "
             "what belongs to two models; this evaluation does not run such a server"
         )
-    others = {name: b"the model with a dead layer" for name in vectors if name != victim}
     try:
         recording = record(
             cell.backend.kind,
             vectors,
             parameters=registry.for_rounds(cell.backend.kind, cell.backend.parameters, cell.world.rounds),
-            shown=others,
+            shown={victim: b"the true model, where all others have one with a dead layer"},
             rng=simulated_rng(cell.world.seed, "inconsistency", cell.repeat, trial),
         )
     except Aborted as error:
@@ -137,7 +137,7 @@ def _noticed(shown: nn.Module, features: Any) -> str:
 
 def _first_with_relu(model: nn.Module) -> str:
     layers = list(model.named_children())
-    for (name, layer), (_, behind) in zip(layers, layers[1:], strict=False):
+    for (name, layer), (_, behind) in itertools.pairwise(layers):
         if isinstance(layer, nn.Linear | nn.Conv2d) and layer.bias is not None and isinstance(behind, nn.ReLU):
             return name
     names = ", ".join(f"{name}: {type(layer).__name__}" for name, layer in layers)

@@ -38,13 +38,14 @@ def to_markdown(finished: Finished, report: dict[str, Any]) -> str:
         for entry in found["coalitions"]:
             colluders = ", ".join(entry["colluders"]) or "nobody"
             lines.append(f"| {label} | {entry['party']} | {colluders} | {'; '.join(entry['sees'])} |")
-    lines += ["", "## All rows", "", "| protection | attack | setting | adversary reads | verdict | recovered | PSNR, dB |",
+    lines += ["", "## All rows", "", "| protection | attack | setting | adversary reads | verdict | recovered | PSNR |",
               "|---|---|---|---|---|---:|---:|"]  # fmt: skip
     for row in finished.rows:
+        verdict_words = words.VERDICTS[words.verdict(row, threshold=terms.control)]
         lines.append(
             f"| {words.protection(row.cell)} | {row.cell.attack.label} | {words.setting(row.cell)} | "
             f"{row.cell.setting.adversary}: {'; '.join(row.first.sees) or 'no update'} | "
-            f"{words.VERDICTS[words.verdict(row, threshold=terms.control)]} | {words.figure(row.success, share=True)} | "
+            f"{verdict_words} | {words.figure(row.success, share=True)} | "
             f"{words.figure(row.figures.get('psnr_db'), share=False)} |"
         )
     lines += [

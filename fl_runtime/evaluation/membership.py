@@ -1,7 +1,7 @@
 """Was this example trained on? Three attacks on the finished model of a real federated training.
 
 All rows of the data are shuffled anew in each repeat; a third of those in question are members. Shadow models are
-trained by the same federation, backend and defence included, on random sets of the same size. Nothing of the protocol
+trained by the same federation, backend and defence included, on random thirds. Nothing of the protocol
 helps here: the finished model is public, and only noise in the training blurs it.
 """
 
@@ -25,7 +25,7 @@ from secagg.leakage.membership.attacks import lira, loss_threshold, rmia
 from secagg.leakage.membership.roc import Roc
 
 POPULATION = 0.15
-MEMBERS = 0.3
+THIRDS = 3
 RATES = (0.01, 0.001)
 
 
@@ -35,10 +35,12 @@ def infer_members(cell: Cell) -> Measured:
     Raises:
         Refused: an unknown parameter or method, or too few shadow models.
     """
-    chosen = parameters_of(cell, method="rmia", shadows=8, rounds=cell.world.rounds)
+    chosen = parameters_of(cell, method="rmia", shadows=6, rounds=cell.world.rounds)
     method, shadows = str(chosen["method"]), int(chosen["shadows"])
-    if method not in ("loss", "lira", "rmia") or shadows < 4:
-        raise Refused(f"attack 'membership': method {method!r} with {shadows} shadows, expected loss, lira or rmia, and 4")
+    if method not in ("loss", "lira", "rmia") or shadows < 6 or shadows % THIRDS:
+        raise Refused(
+            f"attack 'membership': {method!r} with {shadows} shadows, expected loss, lira or rmia with 6, 9, 12 ..."
+        )
     trial = _Trial(cell, rounds=int(chosen["rounds"]))
     inside = np.stack([trial.members(model) for model in range(shadows + 1)])
     losses = np.stack([trial.losses(model, members) for model, members in enumerate(inside)])
@@ -80,13 +82,12 @@ class _Trial:
     def members(self, model: int) -> NDArray[np.bool_]:
         """Which rows the target (0) or a shadow is trained on: bool of shape `(audited,)`.
 
-        Shadows come in pairs with no member in common, and are a third of the rows each.
+        Three shadows share out the rows, so that each row is in one of them.
         """
-        pair, second = divmod(model + 1, 2) if model else (0, 0)
-        order = generator(self._cell.world.seed, "members", self._cell.repeat, pair).permutation(self.audited)
-        count = int(MEMBERS * self.audited)
+        group, third = (0, 0) if model == 0 else ((model - 1) // THIRDS + 1, (model - 1) % THIRDS)
+        order = generator(self._cell.world.seed, "members", self._cell.repeat, group).permutation(self.audited)
         inside = np.zeros(self.audited, bool)
-        inside[order[count * second : count * (second + 1)]] = True
+        inside[np.array_split(order, THIRDS)[third]] = True
         return inside
 
     def losses(self, model: int, members: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -94,8 +95,6 @@ class _Trial:
         chosen = self.rows.take(np.flatnonzero(members))
         data = dataclasses.replace(self._data, train=chosen)
         settings, seed = self._world.data, derive(self._cell.world.seed, "member model", self._cell.repeat, model)
-        federation = federate(
-            data, settings.partition, clients=settings.count, seed=seed, arguments=settings.arguments
-        )
+        federation = federate(data, settings.partition, clients=settings.count, seed=seed, arguments=settings.arguments)
         job = self._cell.training().model_copy(update={"world": self._world})
         return run_federation(job, seed=seed, federation=federation).losses(self.rows)

@@ -30,7 +30,13 @@ def to_html(finished: Finished, report: dict[str, Any]) -> str:
     folder = resources.files("fl_runtime.evaluation.page_files")
     text = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css", "report.js")}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"share": _share, "plain": _plain, "size": words.size, "percent": words.percent}
+    environment.filters |= {
+        "sentence": _sentence,
+        "share": _share,
+        "plain": _plain,
+        "size": words.size,
+        "percent": words.percent,
+    }
     template = environment.from_string(text["report.html.j2"])
     return template.render(css=text["report.css"], js=text["report.js"], **_context(finished, report))
 
@@ -77,7 +83,9 @@ def _line(row: Any, details: dict[str, Any]) -> dict[str, Any]:
         "threat_model": details["threat_model"],
         "success": success,
         "success_words": words.METRICS.get(row.first.success, row.first.success),
-        "figures": [(words.METRICS.get(name, name), row.figures.get(name), words.is_share(name, row)) for name in COLUMNS],
+        "figures": [
+            (words.METRICS.get(name, name), row.figures.get(name), words.is_share(name, row)) for name in COLUMNS
+        ],
         "iterations": details["iterations"],
         "converged": row.figures.get("converged"),
         "notes": details["notes"],
@@ -86,9 +94,7 @@ def _line(row: Any, details: dict[str, Any]) -> dict[str, Any]:
 
 def _sees(report: dict[str, Any]) -> list[dict[str, Any]]:
     """For each backend its coalitions and what they read."""
-    return [
-        {"label": label, **found, "sheet": report["datasheets"][label]} for label, found in report["sees"].items()
-    ]
+    return [{"label": label, **found, "sheet": report["datasheets"][label]} for label, found in report["sees"].items()]
 
 
 def _galleries(finished: Finished) -> list[dict[str, Any]]:
@@ -109,6 +115,10 @@ def _galleries(finished: Finished) -> list[dict[str, Any]]:
 
 def _best(search: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(search, key=lambda tried: (tried["repeat"], -tried["psnr_db"]))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _share(found: Any) -> str:

@@ -73,6 +73,11 @@ class Row:
         return self.first.blind.get(self.first.success, 0.0)
 
     @property
+    def collusion(self) -> bool:
+        """Whether several parties pool what they see."""
+        return " and " in self.cell.setting.adversary
+
+    @property
     def is_control(self) -> bool:
         return key(self.cell) == key(self.cell.control())
 
@@ -132,8 +137,8 @@ def _figures(cells: Sequence[Measured]) -> dict[str, Figure]:
 
 
 def _figure(interval: Interval, count: int) -> Figure:
-    ends = (end if math.isfinite(end) else None for end in (interval.low, interval.high))
-    return Figure(interval.value, *ends, count)
+    known = math.isfinite(interval.low) and math.isfinite(interval.high)
+    return Figure(interval.value, interval.low if known else None, interval.high if known else None, count)
 
 
 def _utility(row: Cell, evaluation: Evaluation, results: Results) -> Figure | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from fl_runtime.evaluation.training import simulated_rng
 from fl_runtime.seeds import generator
 from secagg import registry
 from secagg.leakage.recording import record
-from secagg.leakage.views import coalitions, views
+from secagg.leakage.views import View, coalitions, views
 
 SIZE = 64
+FEW = 2
 
 
 def sees(job: SeesJob) -> dict[str, Any]:
@@ -30,8 +32,17 @@ def sees(job: SeesJob) -> dict[str, Any]:
         {
             "party": party,
             "colluders": list(colluders),
-            "sees": [str(view) for view in views(recording, party, colluders)],
+            "sees": _in_words(views(recording, party, colluders), recording.clients),
         }
         for party, colluders in coalitions(recording)
     ]
     return {"clients": job.clients, "coalitions": rows}
+
+
+def _in_words(found: Sequence[View], clients: Sequence[str]) -> list[str]:
+    """Each view, but many single updates as one."""
+    whole = [view for view in found if view.single and view.share == 1 and not view.noised]
+    if len(whole) <= FEW:
+        return [str(view) for view in found]
+    everybody = "every single update" if len(whole) == len(clients) else f"the single updates of {len(whole)} clients"
+    return [everybody, *(str(view) for view in found if not any(view is one for one in whole))]

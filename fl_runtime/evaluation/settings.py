@@ -15,22 +15,20 @@ Importing this module loads no torch.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
 from fl_runtime.algorithms import AnyAlgorithm
 from fl_runtime.algorithms.fedavg import FedAvg
-from fl_runtime.data.catalogue import SOURCES
 from fl_runtime.evaluation.catalogue import ATTACKS, DEFENCES, IMAGE_RANGES
 from fl_runtime.experiment import Data, Name, resolve_path
 from fl_runtime.models import AnyModel
 from fl_runtime.section import Section
 from fl_runtime.training import Training
-from secagg.errors import Refused, did_you_mean
+from secagg.errors import did_you_mean
 
 Stage = Literal["untrained", "half", "trained"]
 Labels = Literal["known", "inferred", "unknown"]
@@ -41,6 +39,8 @@ Adversary = Literal[
 ]  # fmt: skip
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
+T = TypeVar("T")
+Axis = Annotated[tuple[T, ...], Field(strict=False, min_length=1)]
 NONE, PLAIN = "none", "plain"
 
 
@@ -94,7 +94,7 @@ class AttackChoice(Choice):
     """`search`: for some parameters the values among which the best is chosen on images of the adversary's own."""
 
     kind: str | None = None
-    search: dict[str, list[float | int | str]] = {}
+    search: dict[str, list[float | int | str]] = Field(default_factory=dict)
 
 
 class Matrix(Section):
@@ -112,39 +112,39 @@ class Matrix(Section):
     """
 
     title: Annotated[str, Field(min_length=1, max_length=200)]
-    backend: list[str] = [PLAIN]
-    defence: list[str] = [NONE]
-    attack: Annotated[list[str], Field(min_length=1)]
-    model: list[str] = []
-    stage: list[Stage] = ["untrained"]
-    batch: list[Count] = [1]
-    local_epochs: list[Count] = [1]
-    local_batch: list[Annotated[int, Field(ge=0)]] = [0]
-    clients: list[Annotated[int, Field(ge=3, le=1000)]] = [3]
-    labels: list[Labels] = ["known"]
-    statistics: list[Statistics] = ["none"]
-    adversary: list[Adversary] = ["server"]
-    adaptive: list[bool] = [True]
+    backend: Axis[str] = (PLAIN,)
+    defence: Axis[str] = (NONE,)
+    attack: Axis[str]
+    model: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    stage: Axis[Stage] = ("untrained",)
+    batch: Axis[Count] = (1,)
+    local_epochs: Axis[Count] = (1,)
+    local_batch: Axis[Annotated[int, Field(ge=0)]] = (0,)
+    clients: Axis[Annotated[int, Field(ge=3, le=1000)]] = (3,)
+    labels: Axis[Labels] = ("known",)
+    statistics: Axis[Statistics] = ("none",)
+    adversary: Axis[Adversary] = ("server",)
+    adaptive: Axis[bool] = (True,)
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Matrix:
         for name, values in self:
-            if isinstance(values, list) and (not values and name != "model" or len(set(values)) < len(values)):
+            if isinstance(values, list) and ((not values and name != "model") or len(set(values)) < len(values)):
                 raise ValueError(f"{name}: expected at least one value, and none twice")
         return self
 
 
 class Evaluation(Section):
-    """A whole evaluation. Read one with `fl_runtime.config.load(path, model=Evaluation)`."""
+    """A whole evaluation. Read one with `fl_runtime.config.load_as(Evaluation, path)`."""
 
     evaluation: Terms
     data: Data
     models: Annotated[dict[Name, AnyModel], Field(min_length=1)]
     algorithm: AnyAlgorithm = FedAvg()
     training: Training
-    backends: dict[str, BackendChoice] = {}
-    defences: dict[str, DefenceChoice] = {}
-    attacks: dict[str, AttackChoice] = {}
+    backends: dict[str, BackendChoice] = Field(default_factory=dict)
+    defences: dict[str, DefenceChoice] = Field(default_factory=dict)
+    attacks: dict[str, AttackChoice] = Field(default_factory=dict)
     matrix: Annotated[list[Matrix], Field(min_length=1)]
     _data_path: Path | None = PrivateAttr(None)
 

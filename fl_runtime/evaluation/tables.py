@@ -10,7 +10,7 @@ from fl_runtime.evaluation import words
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.figures import Point, curves, frontier
 from fl_runtime.evaluation.findings import verdicts, worst_of
-from fl_runtime.evaluation.rows import Row
+from fl_runtime.evaluation.rows import Figure, Row
 
 STAGES = ("untrained", "half", "trained")
 
@@ -85,6 +85,7 @@ def frontier_drawing(finished: Finished) -> tuple[str, list[tuple[str, str, str,
             if words.protection(row.cell) == verdict.protection
             and row.cell.setting.model == model
             and row.cell.family == "inversion"
+            and not row.collusion
         ]
         if not rows:
             continue
@@ -142,7 +143,7 @@ def all_curves(finished: Finished) -> list[Curve]:
 def _curve(
     rows: Sequence[Row], title: str, name: str, place: Callable[[Row], int], varied: tuple[str, ...]
 ) -> Curve | None:
-    groups: dict[tuple[str, str], dict[int, Row]] = {}
+    groups: dict[tuple[str, str], dict[int, tuple[Row, Figure]]] = {}
     for row in rows:
         if row.success is None or (name == "cohort" and not row.first.cohort):
             continue
@@ -150,7 +151,9 @@ def _curve(
         for axis in varied:
             fixed.pop(axis)
         protection = words.protection(row.cell) if name != "cohort" else row.cell.defence.label
-        groups.setdefault((f"{protection}, {row.cell.attack.label}", str(fixed)), {}).setdefault(place(row), row)
+        groups.setdefault((f"{protection}, {row.cell.attack.label}", str(fixed)), {}).setdefault(
+            place(row), (row, row.success)
+        )
     groups = {label: found for label, found in groups.items() if len(found) > 1}
     if not groups:
         return None
@@ -161,12 +164,9 @@ def _curve(
     for (label, _), found in longest:
         points = []
         for value in sorted(found):
-            success = found[value].success
-            assert success is not None
+            row, success = found[value]
             ends = _ends(success.low, success.high)
-            points.append(
-                Point(values.index(value), success.value, y_ends=ends, hollow=found[value].inconclusive, label=label)
-            )
+            points.append(Point(values.index(value), success.value, y_ends=ends, hollow=row.inconclusive, label=label))
         series.append((label, points))
     drawing = curves(series, ticks=ticks, x_label=title, y_label="share recovered", name=f"curve-{name}")
     return Curve(title, drawing, [label for label, _ in series])

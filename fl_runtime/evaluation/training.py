@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from fl_runtime.data.dataset import Client, Federation, Rows
 from fl_runtime.evaluation.catalogue import IMAGE_RANGES, build_defence
 from fl_runtime.evaluation.cells import Part, TrainingJob, World
 from fl_runtime.evaluation.settings import NONE
 from fl_runtime.experiment import Experiment
-from fl_runtime.models import build as build_model
 from fl_runtime.metrics import SMALLEST_PROBABILITY
+from fl_runtime.models import build as build_model
 from fl_runtime.run import Prepared, Rounds, load_federation, prepare
 from fl_runtime.seeds import derive
 from fl_runtime.site import Site
@@ -122,6 +122,13 @@ def load_weights(module: nn.Module, weights: NDArray[np.float32]) -> nn.Module:
     return module
 
 
+def shaped(vector: Tensor, module: nn.Module) -> list[Tensor]:
+    """A vector as tensors of the shapes of the module's parameters."""
+    parameters = list(module.parameters())
+    parts = torch.split_with_sizes(vector, [parameter.numel() for parameter in parameters])
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]
+
+
 def simulated_rng(seed: int, *labels: str | int) -> Rng:
     """Bytes that repeat, for evaluations whose figures must. Nothing is protected by them."""
     state = hashlib.shake_256(f"simulation/{derive(seed, *labels)}".encode())
@@ -154,12 +161,7 @@ class _Defended(Site):
         vector, weight = super().update(body, uniform_weight=uniform_weight)
         task = Task.from_bytes(body)
         load_weights(self._module, task.weights)
-        flat = torch.from_numpy(-vector)
-        sizes = [parameter.numel() for parameter in self._module.parameters()]
-        parts = [
-            part.view_as(parameter)
-            for part, parameter in zip(flat.split(sizes), self._module.parameters(), strict=True)
-        ]
+        parts = shaped(torch.from_numpy(-vector), self._module)
         training = task.training
         local = LocalTraining(training.local_epochs or 1, training.batch_size, training.lr)
         seen = Observation(

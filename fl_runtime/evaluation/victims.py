@@ -1,4 +1,4 @@
-"""What an adversary really has of some victims' images: honest clients, a recorded round, and one party's view of it."""
+"""What an adversary really has of some images: honest clients, a recorded round, and one party's view of it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fl_runtime.data.dataset import Dataset
 from fl_runtime.evaluation.catalogue import IMAGE_RANGES, build_defence
 from fl_runtime.evaluation.cells import Cell, Part, World
 from fl_runtime.evaluation.settings import Adversary
-from fl_runtime.evaluation.training import simulated_rng
+from fl_runtime.evaluation.training import shaped, simulated_rng
 from fl_runtime.seeds import derive
 from fl_runtime.seeds import generator as numpy_generator
 from secagg import registry
@@ -88,7 +88,9 @@ def rounds(cell: Cell, model: nn.Module, *, public: bool = False) -> Iterator[At
     need = cell.setting.clients * cell.setting.batch
     order = numpy_generator(cell.world.seed, "victims", cell.repeat, int(public)).permutation(len(rows.labels))
     if need > len(order):
-        raise Refused(f"matrix: {cell.setting.clients} clients of {cell.setting.batch} images, the data has {len(order)}")
+        raise Refused(
+            f"matrix: {cell.setting.clients} clients of {cell.setting.batch} images, the data has {len(order)}"
+        )
     attacked, start = 0, 0
     while attacked < cell.images:
         if start + need > len(order):
@@ -140,7 +142,8 @@ def _sighted(cell: Cell, recording: Recording, clients: Sequence[Client]) -> Att
     for view in views(recording, party, colluders):
         if view.vector is not None:
             victims = tuple(by_name[name] for name in view.over)
-            sights.append(Sight(view, victims, _observation(cell, view, victims)))
+            mean = torch.from_numpy(view.vector / len(view.over)).float()
+            sights.append(Sight(view, victims, _observation(cell, view, mean, victims)))
     members = {party, *colluders}
     return Attacked(recording, tuple(sights), tuple(client for client in clients if client.name not in members))
 
@@ -165,11 +168,9 @@ def coalition(recording: Recording, adversary: Adversary) -> tuple[PartyId, tupl
     return {"server": SERVER, "everybody": EVERYBODY, "helper": helpers[0] if helpers else ""}[party], tuple(colluders)
 
 
-def _observation(cell: Cell, view: View, victims: Sequence[Client]) -> Observation:
+def _observation(cell: Cell, view: View, mean: Tensor, victims: Sequence[Client]) -> Observation:
     """The mean update over the victims, with what this adversary knows beside it."""
     first = victims[0].shared
-    assert view.vector is not None
-    mean = torch.from_numpy(view.vector / len(view.over)).float()
     read = torch.isfinite(mean)
     parts = shaped(torch.where(read, mean, 0.0), first.model)
     masks = [mask for client in victims if (mask := client.shared.visible) is not None]
@@ -211,11 +212,3 @@ def _pooled(victims: Sequence[Client]) -> Any:
 def flat(tensors: Sequence[Tensor]) -> NDArray[np.float32]:
     """A gradient as one vector, in the order of the parameters."""
     return torch.cat([tensor.detach().flatten() for tensor in tensors]).float().numpy()
-
-
-def shaped(vector: Tensor, model: nn.Module) -> list[Tensor]:
-    """A vector as tensors of the shapes of the model's parameters."""
-    sizes = [parameter.numel() for parameter in model.parameters()]
-    return [
-        part.view_as(parameter) for part, parameter in zip(vector.split(sizes), model.parameters(), strict=True)
-    ]
