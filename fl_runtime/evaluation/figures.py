@@ -121,17 +121,25 @@ def _shape(place: int, x: float, y: float, *, hollow: bool) -> str:
 
 
 def _labels(marks: Iterable[tuple[float, float, float, str]]) -> list[str]:
-    """Labels beside their marks, moved up or down where two would meet."""
+    """Labels beside their marks; marks in one place share a label, and labels that would meet are moved apart."""
+    groups: list[tuple[float, float, float, list[str]]] = []
+    for x, y, radius, label in marks:
+        near = next((group for group in groups if math.hypot(group[0] - x, group[1] - y) < 9), None)
+        if near is None:
+            groups.append((x, y, radius, [label]))
+        else:
+            near[3].append(label)
     taken: list[tuple[float, float]] = []
     parts = []
-    for x, y, radius, label in sorted(marks, key=lambda mark: (mark[1], mark[0])):
+    for x, y, radius, labels in sorted(groups, key=lambda group: (group[1], group[0])):
+        text = ", ".join(labels)
         left = x > WIDTH * 0.72
-        at_x, at_y = (x - radius - 5, y + 4) if left else (x + radius + 5, y + 4)
-        while any(abs(at_y - other_y) < 13 and abs(at_x - other_x) < 150 for other_x, other_y in taken):
-            at_y += 13
+        at_x, at_y = (x - radius - 5 if left else x + radius + 5), y + 4
+        while any(abs(at_y - other_y) < 14 and abs(at_x - other_x) < 7 * len(text) + 10 for other_x, other_y in taken):
+            at_y += 14
         taken.append((at_x, at_y))
         anchor = "end" if left else "start"
-        parts.append(f'<text class="point" x="{at_x:.1f}" y="{at_y:.1f}" text-anchor="{anchor}">{escape(label)}</text>')
+        parts.append(f'<text class="point" x="{at_x:.1f}" y="{at_y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
     return parts
 
 

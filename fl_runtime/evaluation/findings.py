@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from fl_runtime.evaluation import words
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.rows import Figure, Row
+from fl_runtime.evaluation.settings import NONE, PLAIN
 
 RANK = ("leaks", "partly", "not shown", "nothing", "inconclusive", "unsupported")
 
@@ -77,45 +78,77 @@ def worst_of(rows: Iterable[Row], threshold: float) -> Row:
 
 def sentences(finished: Finished) -> list[str]:
     """The report's summary, most important first."""
-    terms = finished.evaluation.evaluation
-    found = {verdict.protection: verdict for verdict in verdicts(finished)}
-    lines = []
-    for verdict in found.values():
-        if verdict.verdict in ("leaks", "partly"):
-            lines.append(_leak(verdict.protection, verdict.worst))
-        elif verdict.colluding is not None and verdict.verdict_colluding in ("leaks", "partly"):
-            lines.append(_leak(f"{verdict.protection}, once parties collude", verdict.colluding))
-    quiet = [v for v in found.values() if v.verdict in ("not shown", "nothing")]
-    if quiet:
-        names = ", ".join(v.protection for v in quiet)
-        lines.append(
-            f"{names}: no attack that one party could run here did better than chance, and each of those that count "
-            "worked without the protection. That is no proof that none exists."
-        )
-    open_ = [v.protection for v in found.values() if v.verdict in ("inconclusive", "unsupported")]
-    if open_:
-        lines.append(f"{', '.join(open_)}: inconclusive, since the attack failed without any protection as well.")
-    rows = len(finished.rows)
-    unclear = sum(words.verdict(row, threshold=terms.control) == "inconclusive" for row in finished.rows)
-    if unclear:
-        lines.append(
-            f"{unclear} of {rows} rows are inconclusive: their attack failed on the undefended control, so its failure "
-            "on the row says nothing."
-        )
-    return lines
+    threshold = finished.evaluation.evaluation.control
+    inversions = [row for row in finished.rows if row.cell.family == "inversion"]
+    alone = [row for row in inversions if not row.collusion]
+    lines = [
+        _group("Nothing protects the update", [row for row in alone if _is_bare(row)], threshold, named=False),
+        _group("Backends, against one curious party", [row for row in alone if _is_backend(row)], threshold),
+        _group(
+            "Backends, once several parties pool what they see",
+            [row for row in inversions if row.collusion and _is_backend(row)],
+            threshold,
+        ),
+        _group("Defences without a backend", [row for row in alone if _is_defence(row)], threshold),
+        _group("Defences with a backend", [row for row in alone if _is_both(row)], threshold),
+    ]
+    for family, title in OTHER_FAMILIES.items():
+        lines.append(_group(title, [row for row in finished.rows if row.cell.family == family], threshold))
+    lines.append(_unclear(finished.rows, threshold))
+    return [line for line in lines if line]
 
 
-def _leak(name: str, row: Row) -> str:
-    leak = words.figure(row.success, share=True)
-    what = {
-        "inversion": "of the images could be told from others by what the attack rebuilt",
-        "imprint": "of the images came out by a model made for it",
-        "inconsistency": "of the single updates were isolated by showing two models",
-        "membership": "of the training examples were recognised",
-        "labels": "of the labels were read",
-    }[row.cell.family]
-    parts = [f"{name}: {leak} {what} ({row.cell.attack.label}; {row.cell.setting.adversary}"]
-    parts.append(f", {', '.join(row.first.sees)})" if row.first.sees else ")")
-    if "psnr_db_worst" in row.figures:
-        parts.append(f"; the clearest has a PSNR of {row.figures['psnr_db_worst'].value:.0f} dB")
-    return "".join(parts) + "."
+OTHER_FAMILIES = {
+    "labels": "Labels read off an update",
+    "imprint": "Images brought out by a model that the server made for it",
+    "inconsistency": "Single updates isolated by showing two models",
+    "membership": "Training examples recognised in the finished model at one false alarm in a hundred",
+}
+
+
+def _is_bare(row: Row) -> bool:
+    return row.cell.defence.label == NONE and row.cell.backend.kind == PLAIN
+
+
+def _is_backend(row: Row) -> bool:
+    return row.cell.defence.label == NONE and row.cell.backend.kind != PLAIN
+
+
+def _is_defence(row: Row) -> bool:
+    return row.cell.defence.label != NONE and row.cell.backend.kind == PLAIN
+
+
+def _is_both(row: Row) -> bool:
+    return row.cell.defence.label != NONE and row.cell.backend.kind != PLAIN
+
+
+def _group(title: str, rows: Sequence[Row], threshold: float, *, named: bool = True) -> str:
+    """One sentence on the worst row of each protection, the leakiest first; empty without rows."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(words.protection(row.cell), []).append(row)
+    worst = [(name, worst_of(found, threshold)) for name, found in groups.items()]
+    shown: dict[str, list[str]] = {}
+    for name, row in sorted(worst, key=lambda pair: -(pair[1].success.value if pair[1].success else -1.0)):
+        shown.setdefault(_said(row, threshold), []).append(name)
+    if not shown:
+        return ""
+    parts = [f"{', '.join(names)}: {said}" if named else said for said, names in shown.items()]
+    return f"{title}. {'; '.join(parts)}."
+
+
+def _said(row: Row, threshold: float) -> str:
+    verdict = words.verdict(row, threshold=threshold)
+    if verdict in ("inconclusive", "unsupported", "nothing"):
+        return words.VERDICTS[verdict]
+    return f"{words.figure(row.success, share=True)} recovered" + ("" if verdict != "not shown" else ", as by chance")
+
+
+def _unclear(rows: Sequence[Row], threshold: float) -> str:
+    unclear = sum(words.verdict(row, threshold=threshold) == "inconclusive" for row in rows)
+    if not unclear:
+        return ""
+    return (
+        f"{unclear} of {len(rows)} rows are inconclusive: their attack failed on the undefended control as well, so its "
+        "failure on the row says nothing."
+    )

@@ -7,7 +7,8 @@ with the same view, and what was tried is kept. No figure of a victim takes part
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from fl_runtime.evaluation.catalogue import IMAGE_RANGES, build_attack
 from fl_runtime.evaluation.cells import Cell
 from fl_runtime.evaluation.labels import infer
 from fl_runtime.evaluation.measured import Measured
-from fl_runtime.evaluation.victims import Attacked, Sight, dataset, rounds
+from fl_runtime.evaluation.victims import Client, Sight, dataset, rounds
 from fl_runtime.seeds import derive
 from secagg.leakage import Reconstruction, identified, label_accuracy, match, mse, psnr, rdlv, ssim
 
@@ -46,10 +47,13 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
                 inferred = infer(cell, seen, seed=seed)
                 seen = seen.with_labels(inferred)
                 found.mean("labels_found", label_accuracy(inferred, sight.labels, measure="counts"))
-            rebuilt = attack(seen, seed=seed)
-            pictures += scorer.add(found, sight.images, sight.labels, rebuilt)
+            if any(part.any() for part in seen.gradient):
+                pictures += scorer.add(found, sight.images, sight.labels, attack(seen, seed=seed))
+            else:
+                found.notes = ["every coordinate that is seen is zero"]
+                _nothing(found, scorer, sight.victims)
         if not attacked.sights:
-            _nothing(found, scorer, attacked)
+            _nothing(found, scorer, attacked.bystanders)
     found.blind = {"identified": 1 / cell.gallery}
     found.pictures = np.stack(pictures) if pictures else None
     return found
@@ -83,11 +87,11 @@ def _score(cell: Cell, parameters: Mapping[str, Any], practice: list[Sight]) -> 
     return float(np.mean(scores))
 
 
-def _nothing(found: Measured, scorer: _Scorer, attacked: Attacked) -> None:
-    """The adversary reads no update: what is left is the best guess without one."""
-    found.kind = "nothing"
+def _nothing(found: Measured, scorer: _Scorer, victims: Sequence[Client]) -> None:
+    """The adversary reads nothing of an update: what is left is the best guess without one."""
+    found.kind = "nothing" if not found.iterations else found.kind
     found.saw("nothing")
-    for victim in attacked.bystanders:
+    for victim in victims:
         guess = scorer.prior(None).expand_as(victim.images)
         scorer.add(found, victim.images, victim.labels, Reconstruction(guess, victim.labels, float("nan")))
 
@@ -129,7 +133,8 @@ class _Scorer:
             found.share("identified", bool(hits[i]))
             found.share("reconstructed", bool(decibels[i] >= self._cell.good_db))
             found.share("same_diagnosis", bool(same[i]))
-        if found.kind == "measured":
+        if math.isfinite(rebuilt.objective):
+            found.kind = "measured"
             found.mean("matching_loss", rebuilt.objective)
             found.share("converged", rebuilt.converged)
             found.iterations += rebuilt.iterations

@@ -10,7 +10,7 @@ from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.figures import key_mark
 from fl_runtime.evaluation.findings import sentences, verdicts, worst_of
 from fl_runtime.evaluation.pictures import chosen
-from fl_runtime.evaluation.tables import all_curves, frontier_drawing, heat_map
+from fl_runtime.evaluation.tables import all_curves, frontier_drawing, frontier_points, heat_map
 from secagg.errors import Refused
 
 MALICIOUS = ("imprint", "inconsistency")
@@ -43,7 +43,7 @@ def to_html(finished: Finished, report: dict[str, Any]) -> str:
 
 def _context(finished: Finished, report: dict[str, Any]) -> dict[str, Any]:
     terms = finished.evaluation.evaluation
-    drawing, frontier = frontier_drawing(finished)
+    marks = frontier_points(finished)
     lines = [_line(row, details) for row, details in zip(finished.rows, report["details"], strict=True)]
     return {
         "title": terms.title,
@@ -55,8 +55,8 @@ def _context(finished: Finished, report: dict[str, Any]) -> dict[str, Any]:
         "verdict_words": words.VERDICTS,
         "protections": _sees(report),
         "heat": heat_map(finished),
-        "frontier": drawing,
-        "frontier_table": frontier,
+        "marks": marks,
+        "frontier": frontier_drawing(finished, marks) if marks else "",
         "galleries": _galleries(finished),
         "curves": all_curves(finished),
         "key_mark": key_mark,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fl_runtime.evaluation import words
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.figures import Point, curves, frontier
-from fl_runtime.evaluation.findings import verdicts, worst_of
+from fl_runtime.evaluation.findings import worst_of
 from fl_runtime.evaluation.rows import Figure, Row
 
 STAGES = ("untrained", "half", "trained")
@@ -30,6 +30,19 @@ class Heat:
 
     columns: list[str]
     lines: list[tuple[str, str, list[HeatCell | None]]]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point of the frontier: a protection, what one party reads under it, and what leaks, is of use, is sent."""
+
+    number: int
+    protection: str
+    view: str
+    leak: Figure
+    utility: Figure
+    upload_bytes: float
+    inconclusive: bool
 
 
 @dataclass(frozen=True)
@@ -68,56 +81,50 @@ def _heat_cell(rows: Sequence[Row], threshold: float) -> HeatCell:
     return HeatCell(value, ends.rstrip(")"), worst.success.value)
 
 
-def frontier_drawing(finished: Finished) -> tuple[str, list[tuple[str, str, str, str]]]:
-    """Leakage against utility for each protection of the first model; and the same as a table.
-
-    The drawing is empty where no protection has both.
-    """
+def frontier_points(finished: Finished) -> list[Mark]:
+    """Leakage and utility of each protection of the first model, for each kind of view that one party has alone."""
     terms = finished.evaluation.evaluation
     model = next(iter(finished.evaluation.models))
-    points, table = [], []
-    sizes = [row.upload_bytes for row in finished.rows if row.upload_bytes]
-    least = min(sizes, default=1.0)
-    for verdict in verdicts(finished):
-        rows = [
-            row
-            for row in finished.rows
-            if words.protection(row.cell) == verdict.protection
-            and row.cell.setting.model == model
-            and row.cell.family == "inversion"
-            and not row.collusion
-        ]
-        if not rows:
-            continue
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in finished.rows:
+        if row.cell.family == "inversion" and row.cell.setting.model == model and not row.collusion:
+            groups.setdefault((words.protection(row.cell), _kind_of_view(row)), []).append(row)
+    marks = []
+    for (protection, view), rows in groups.items():
         worst = worst_of(rows, terms.control)
-        leak, utility = worst.success, worst.utility
-        if leak is None or utility is None or worst.upload_bytes is None:
-            continue
-        points.append(
-            Point(
-                utility.value,
-                leak.value,
-                _ends(utility.low, utility.high),
-                _ends(leak.low, leak.high),
-                verdict.protection,
-                5 + 2.5 * math.log2(worst.upload_bytes / least),
-                hollow=worst.inconclusive,
-            )
+        if worst.success is not None and worst.utility is not None and worst.upload_bytes is not None:
+            mark = Mark(len(marks) + 1, protection, view, worst.success, worst.utility, worst.upload_bytes,
+                        worst.inconclusive)  # fmt: skip
+            marks.append(mark)
+    return marks
+
+
+def frontier_drawing(finished: Finished, marks: Sequence[Mark]) -> str:
+    """The marks as SVG, by their numbers."""
+    least = min(mark.upload_bytes for mark in marks)
+    points = [
+        Point(
+            mark.utility.value,
+            mark.leak.value,
+            _ends(mark.utility.low, mark.utility.high),
+            _ends(mark.leak.low, mark.leak.high),
+            str(mark.number),
+            5 + 2 * math.log2(mark.upload_bytes / least),
+            hollow=mark.inconclusive,
         )
-        table.append(
-            (
-                verdict.protection,
-                words.figure(leak, share=True) + (" inconclusive" if worst.inconclusive else ""),
-                words.figure(utility, share=True),
-                words.size(worst.upload_bytes),
-            )
-        )
-    if not points:
-        return "", []
-    drawing = frontier(
+        for mark in marks
+    ]
+    terms = finished.evaluation.evaluation
+    return frontier(
         points, x_label=f"{terms.utility} of the trained model", y_label="worst share identified", name="frontier"
     )
-    return drawing, table
+
+
+def _kind_of_view(row: Row) -> str:
+    if row.first.kind == "nothing":
+        return "nothing"
+    noise = ", with noise" if any("noise" in view for view in row.first.sees) else ""
+    return ("single updates" if row.first.cohort == 1 else "sums") + noise
 
 
 def _ends(low: float | None, high: float | None) -> tuple[float, float] | None:

@@ -20,7 +20,8 @@ METRICS = {
     "labels_found": "labels found",
     "hit": "images recovered",
     "isolated": "updates isolated",
-    "above_one_percent": "members found at 1 % false alarms",
+    "label": "labels found",
+    "found": "members found at 1 % false alarms",
 }
 VERDICTS = {
     "leaks": "the attack succeeds",
@@ -87,8 +88,7 @@ def verdict(row: Row, *, threshold: float) -> str:
         return "inconclusive"
     if success.low is None or success.low <= row.blind:
         return "not shown"
-    enough = threshold if row.first.enough is None else row.first.enough
-    return "leaks" if success.value >= enough else "partly"
+    return "leaks" if success.value >= threshold else "partly"
 
 
 def protection(cell: Cell) -> str:
@@ -100,11 +100,13 @@ def protection(cell: Cell) -> str:
 def setting(cell: Cell) -> str:
     """The axes of a row, briefly."""
     s = cell.setting
+    if cell.family == "membership":
+        return f"{s.model}, trained"
     parts = [f"{s.model}, {s.stage}", f"{s.batch} image{'s' * (s.batch > 1)} a client"]
     if s.local_epochs > 1 or s.local_batch:
         parts.append(f"{s.local_epochs} local epochs" + (f" in batches of {s.local_batch}" if s.local_batch else ""))
     parts.append(f"{s.clients} clients")
-    if cell.family in ("inversion", "labels"):
+    if cell.family == "inversion":
         parts.append(f"labels {s.labels}")
     if s.statistics != "none":
         parts.append(f"BatchNorm statistics {s.statistics}")
@@ -117,7 +119,7 @@ def threat_model(row: Row) -> str:
     """Who attacks, what it knows and can do, and what it read."""
     cell = row.cell
     knows = list(row.first.needs)
-    if cell.family in ("inversion", "labels"):
+    if cell.family == "inversion":
         knows += {"known": ["the labels"], "inferred": ["labels it infers itself"], "unknown": []}[cell.setting.labels]
     if cell.setting.statistics == "known":
         knows.append("the batch's BatchNorm statistics")
