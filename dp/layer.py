@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from dp.accountant import account, solve_noise_multiplier
+from dp.accountant import SMALLEST_SIGMA, account, solve_noise_multiplier
 from dp.clipping import clip_to_grid, grid_bound
 from secagg.errors import InvalidUpdate, Refused
 from secagg.fixedpoint import FixedPoint, Integers
-from secagg.gaussian import SIGMA_MAX, SIGMA_MIN, discrete_gaussian
+from secagg.gaussian import SIGMA_MAX, discrete_gaussian
 from secagg.guarantees import Guarantees
 from secagg.protocol import Rng, SecureSum
 from secagg.settings import Settings
@@ -77,10 +77,13 @@ class ClientLevel:
         encoding = spec.encoding
         if encoding.divisor is None:
             raise Refused("dp: expected a public divisor and weights of 1: an exact sum of weights has no guarantee")
-        sigma = self._noise_multiplier * self._clip_l2 * encoding.scale
-        if not SIGMA_MIN <= sigma <= SIGMA_MAX:
-            raise Refused(f"dp: noise of {sigma:g} grid steps, expected {SIGMA_MIN} to {SIGMA_MAX:g}; change the ring")
         grid_bound(self._clip_l2, size=spec.layout.size, scale=encoding.scale)
+        sigma = self._noise_multiplier * self._clip_l2 * encoding.scale
+        # On a coarser grid the discrete noise is no match for the continuous one that the accountant knows.
+        if not SMALLEST_SIGMA <= sigma <= SIGMA_MAX:
+            raise Refused(
+                f"dp: noise of {sigma:g} grid steps, expected {SMALLEST_SIGMA:g} to {SIGMA_MAX:g}; change modulus_bits"
+            )
 
     def before(self, vector: NDArray[np.float32], encoding: FixedPoint) -> NDArray[np.float32]:
         return clip_to_grid(vector, self._clip_l2, scale=encoding.scale).vector

@@ -10,6 +10,7 @@ SMPC = "tests/adversary/test_smpc.py"
 CKKS = "tests/adversary/test_ckks.py"
 BFV = "tests/adversary/test_bfv.py"
 BFV_ENGINE = "tests/he/test_bfv.py"
+ACCOUNTANT = "tests/dp/test_accountant.py"
 
 
 @dataclass(frozen=True)

@@ -136,9 +136,9 @@ class RestoredSession:
 
 @pytest.mark.parametrize("name", ["relay", "plain", "smpc", "halving+smpc", "ckks", "dp"])
 def test_every_session_survives_being_restored_after_every_call(name: str) -> None:
-    composition = registry.build(name, {"noise_multiplier": 2e-9} if name == "dp" else {})
+    composition = registry.build(name, {"noise_multiplier": 2.0**-38} if name == "dp" else {})
     if composition.guarantees.uniform_weights:
-        encoding = FixedPoint.fit(clients=5, value_bound=1.0, divisor=5)
+        encoding = FixedPoint.fit(clients=5, value_bound=1.0, divisor=5, modulus_bits=64)
         driver = Driver(Restoring(composition.backend), NAMES)  # type: ignore[arg-type]
         spec = driver.spec(1, layout=LAYOUT, encoding=encoding, task=TASK)
         outcome = driver.round(spec, lambda who: (VECTORS[who] / 100, 1))
