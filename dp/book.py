@@ -97,7 +97,9 @@ class Book:
 
     def holds(self, head: Head) -> bool:
         """Whether this chain had that head once, or has it now."""
-        return head == Head() or head.hash in self._hashes[head.entries - 1 : head.entries]
+        if head.entries < 1:
+            return head == Head()
+        return head.hash in self._hashes[head.entries - 1 : head.entries]
 
     def epsilon(self, budget: Budget, *further: Charge) -> float:
         """What each unit has spent at the budget's delta, torn lines included, and `further` charges with it."""

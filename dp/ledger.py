@@ -46,7 +46,7 @@ class Ledger:
                 if not (BEGINNING.startswith(left[: len(BEGINNING)]) and b"\n" not in left):
                     raise Refused(f"{path}: not a ledger: it has no opening entry; nothing was changed")
                 self._append(file, "open", {"format": FORMAT, "site": site, "id": secrets.token_hex(16)})
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
         if self._book.site != site:
             raise Refused(f"{path}: it is the ledger of {self._book.site!r}, expected that of {site!r}")
 
@@ -176,7 +176,7 @@ def _read(file: int, start: int) -> bytes:
     return b"".join(parts)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """The name of a new file is on disk only when its folder is."""
     file = os.open(folder, os.O_RDONLY)
     try:

@@ -26,6 +26,7 @@ from fl_runtime.data.federation import federate
 from fl_runtime.engines.local import LocalEngine
 from fl_runtime.experiment import Experiment
 from fl_runtime.journal import Journal, NoJournal, Recorder
+from fl_runtime.ledgers import Ledgers, open_ledgers
 from fl_runtime.metrics import Evaluation, evaluate
 from fl_runtime.sampling import cohort
 from fl_runtime.site import Site
@@ -90,7 +91,7 @@ def run_experiment(
     rounds = _Rounds(prepared)
     journal: Recorder = NoJournal()
     if output is not None:
-        journal = Journal(output, experiment, prepared.composition, prepared.engine, prepared.weights)
+        journal = Journal(output, experiment, prepared.composition, prepared.engine, prepared.weights, prepared.ledgers)
     with journal:
         evaluations = [rounds.evaluate()]
         journal.scored(0, evaluations[0])
@@ -173,6 +174,7 @@ class Prepared:
     layout: Layout
     encoding: FixedPoint
     sites: Mapping[str, Site]
+    ledgers: Ledgers | None
     weights: dict[str, NDArray[np.float32]]
 
 
@@ -202,7 +204,8 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
         server=server,
     )
     sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
-    return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, weights)
+    ledgers = open_ledgers(experiment, composition, engine, list(sites))
+    return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, ledgers, weights)
 
 
 class _Rounds:
@@ -212,6 +215,7 @@ class _Rounds:
         self._prepared = prepared
         self.weights = prepared.weights
         self.outcomes: list[Outcome] = []
+        self.number = 0
         self.task_bytes = 0
         self.saturated = 0
 
@@ -225,6 +229,7 @@ class _Rounds:
             seed=experiment.experiment.seed,
             round_number=number,
         )
+        self.number = number
         outcome = prepared.engine.round(number, task, chosen, self._update)
         self.weights = dict(experiment.algorithm.step(self.weights, layout.unflatten(outcome.result.mean())))
         self.task_bytes = len(task)
@@ -236,7 +241,10 @@ class _Rounds:
         return evaluate(self._prepared.federation, lambda features: trainer.predict(weights, features))
 
     def _update(self, name: str, task: bytes) -> tuple[NDArray[np.float32], int]:
-        encoding = self._prepared.encoding
+        encoding, ledgers = self._prepared.encoding, self._prepared.ledgers
+        if ledgers is not None:
+            # Before anything of this round depends on the site's rows.
+            ledgers.spend(name, self.number)
         vector, weight = self._prepared.sites[name].update(task, uniform_weight=not encoding.weighted)
         if encoding.weighted:
             self.saturated += int(np.count_nonzero(np.abs(vector) > encoding.value_bound))

@@ -174,6 +174,8 @@ class Driver:
     def round(self, spec: RoundSpec, source: Source, *, tasks: Mapping[PartyId, str] | None = None) -> Outcome:
         """Run one round. `source(client)` gives its update and weight, or None where the client vanishes.
 
+        A client whose source raises `Aborted` leaves the round, with that reason.
+
         It is called when the protocol wants the vector, one client after the other: only one is held at a time.
         `tasks` are the digests of the task as each client received it; by default they received what `spec` says.
         """
@@ -304,6 +306,8 @@ class _Exchange:
                 self.sessions[name].flushed()  # delivered: only one upload is in memory at a time
         except InvalidUpdate as error:
             raise InvalidUpdate(f"client {name!r}: {error}") from None
+        except Aborted as error:
+            self._leave(name, error)
         return True
 
     def _leave(self, name: PartyId, why: object) -> None:

@@ -77,7 +77,7 @@ def test_a_budget_is_granted_once(path: Path) -> None:
 
 
 def start(work: Callable[[Callable[[], None]], None]) -> Callable[[], tuple[int, int]]:
-    """Start `work(left)` in a child. What is returned waits: how it ended, and how often it said that an update left."""
+    """Start `work(left)` in a child; what is returned waits for it: how it ended, and how many updates left."""
     reading, writing = os.pipe()
     if not (process := os.fork()):
         try:
