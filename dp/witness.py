@@ -36,11 +36,11 @@ class Witness:
     def __init__(self, path: Path, identity: Identity) -> None:
         self._path = path
         self._identity = identity
-        self._read()
+        read_heads(self._path)
 
     def show(self, site: PartyId, *, run: str, round_number: int) -> bytes:
         """The last head that `site` handed in, signed for this round: signature 64 | canonical JSON."""
-        head = self._read().get(site, Head())
+        head = read_heads(self._path).get(site, Head())
         body = _body(site, head, run=run, round_number=round_number)
         return self._identity.sign(_DOMAIN + body) + body
 
@@ -53,7 +53,7 @@ class Witness:
         try:
             with open(self._path.with_suffix(".lock"), "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                heads = self._read()
+                heads = read_heads(self._path)
                 known = heads.get(site, Head())
                 if head != known and head.entries <= known.entries:
                     raise Rejected(site, f"its ledger has {head.entries} entries and had {known.entries}: rolled back")
@@ -69,14 +69,16 @@ class Witness:
         except OSError as error:
             raise Refused(f"{self._path}: cannot remember a ledger's head: {error.strerror}") from None
 
-    def _read(self) -> dict[PartyId, Head]:
-        try:
-            fields = strict_json(self._path.read_bytes())
-            return {str(name): Head(int(entries), str(mark)) for name, (entries, mark) in fields.items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, Malformed, AttributeError, TypeError, ValueError) as error:
-            raise Refused(f"{self._path}: cannot read the heads of ledgers: {error}") from None
+
+def read_heads(path: Path) -> dict[PartyId, Head]:
+    """The heads in a witness's file, by site; none if there is no file yet. Raises `Refused` if it is spoilt."""
+    try:
+        fields = strict_json(path.read_bytes())
+        return {str(name): Head(int(entries), str(mark)) for name, (entries, mark) in fields.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, Malformed, AttributeError, TypeError, ValueError) as error:
+        raise Refused(f"{path}: cannot read the heads of ledgers: {error}") from None
 
 
 def open_head(shown: bytes, witness: PublicIdentity, *, site: PartyId, run: str, round_number: int) -> Head:

@@ -5,5 +5,6 @@ from __future__ import annotations
 from tests.guards.backends import GUARDS as BACKENDS
 from tests.guards.ground import GUARDS as GROUND
 from tests.guards.guard import Guard
+from tests.guards.ledger import GUARDS as LEDGER
 
-GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS)
+GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *LEDGER)

@@ -1,0 +1,167 @@
+"""Guards of the privacy ledger: no refund, no charge over the budget, no rollback past a witness."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard
+
+LEDGER = "tests/dp/test_ledger.py"
+WITNESS = "tests/dp/test_witness.py"
+RUNS = "tests/fl_runtime/test_ledgers.py"
+
+GUARDS = (
+    Guard(
+        "a charge is written before the ledger lets anything leave",
+        ("D5",),
+        "dp/ledger.py",
+        'self._append(file, "spend", spend_body(budget, charge, run=run, round_number=round_number))',
+        "pass",
+        (f"{LEDGER}::test_d5_a_kill_at_any_write_point_refunds_nothing",),
+    ),
+    Guard(
+        "a charge is on disk before anything leaves",
+        ("D5",),
+        "dp/ledger.py",
+        "os.fsync(file)\n        except",
+        "pass\n        except",
+        (f"{LEDGER}::test_what_is_not_on_disk_may_not_leave",),
+    ),
+    Guard(
+        "a half-written charge lets nothing leave",
+        ("D5",),
+        "dp/ledger.py",
+        "if os.write(file, line) != len(line):",
+        "if not os.write(file, line):",
+        (f"{LEDGER}::test_what_cannot_be_written_may_not_leave",),
+    ),
+    Guard(
+        "a torn line counts as spent",
+        ("D5",),
+        "dp/book.py",
+        "if self.torn:",
+        "if False:",
+        (f"{LEDGER}::test_d5_a_torn_line_counts_as_spent_and_is_never_taken_out",),
+    ),
+    Guard(
+        "a torn line counts as the costliest charge",
+        ("D5",),
+        "dp/book.py",
+        "max(alone,",
+        "min(alone,",
+        (f"{LEDGER}::test_d5_a_torn_line_counts_as_spent_and_is_never_taken_out",),
+    ),
+    Guard(
+        "a torn line is not taken out",
+        ("D5",),
+        "dp/book.py",
+        'if entry["torn"] != self._torn:',
+        "if False:",
+        (f"{LEDGER}::test_d5_a_torn_line_counts_as_spent_and_is_never_taken_out",),
+    ),
+    Guard(
+        "an entry of the ledger follows the one before",
+        ("D5",),
+        "dp/book.py",
+        'if entry["index"] != place or entry["previous"] != self.head.hash:',
+        "if False:",
+        (f"{LEDGER}::test_d5_an_edit_anywhere_before_the_end_is_found",),
+    ),
+    Guard(
+        "an entry of the ledger has its own hash",
+        ("D5",),
+        "dp/book.py",
+        "if _HASH.fullmatch(mark) and _digest(rest) == mark:",
+        "if _HASH.fullmatch(mark):",
+        (f"{LEDGER}::test_d5_an_edit_anywhere_before_the_end_is_found",),
+    ),
+    Guard(
+        "a ledger that was cut or replaced in use is not written to",
+        ("D5",),
+        "dp/ledger.py",
+        "if (state.st_dev, state.st_ino) != known or state.st_size < self._settled:",
+        "if False:",
+        (f"{LEDGER}::test_d5_a_file_that_shrinks_or_is_replaced_in_use_is_noticed",),
+    ),
+    Guard(
+        "processes that share a ledger take turns",
+        ("D5", "D6"),
+        "dp/ledger.py",
+        "fcntl.flock(file, fcntl.LOCK_EX)",
+        "pass",
+        (f"{LEDGER}::test_two_processes_take_turns",),
+    ),
+    Guard(
+        "a budget is not exceeded",
+        ("D6",),
+        "dp/ledger.py",
+        "if needed > budget.epsilon:",
+        "if False:",
+        (f"{LEDGER}::test_d6_an_exhausted_budget_refuses_to_take_part",),
+    ),
+    Guard(
+        "a budget is granted once",
+        ("D6",),
+        "dp/ledger.py",
+        "elif account.budget != budget:",
+        "elif False:",
+        (f"{LEDGER}::test_a_budget_is_granted_once",),
+    ),
+    Guard(
+        "a ledger must have had the head that a witness has seen",
+        ("D5",),
+        "dp/ledger.py",
+        "if not self._book.holds(head):",
+        "if False:",
+        (
+            f"{WITNESS}::test_d5_a_rolled_back_ledger_is_refused_by_what_the_witness_remembers",
+            f"{WITNESS}::test_d5_a_deleted_ledger_is_refused",
+        ),
+    ),
+    Guard(
+        "a witness takes no older head",
+        ("D5",),
+        "dp/witness.py",
+        "if head != known and head.entries <= known.entries:",
+        "if False:",
+        (f"{WITNESS}::test_the_witness_takes_no_older_head",),
+    ),
+    Guard(
+        "a witness's head is signed by the known one",
+        ("D5",),
+        "dp/witness.py",
+        "if not witness.verify(signature, _DOMAIN + body):",
+        "if False:",
+        (f"{WITNESS}::test_a_head_is_for_one_site_run_and_round_and_signed_by_the_known_witness",),
+    ),
+    Guard(
+        "a witness's head is for this site and round",
+        ("D5",),
+        "dp/witness.py",
+        "if body != _body(site, head, run=run, round_number=round_number):",
+        "if False:",
+        (f"{WITNESS}::test_a_head_is_for_one_site_run_and_round_and_signed_by_the_known_witness",),
+    ),
+    Guard(
+        "a site pays before it trains",
+        ("D5", "D6"),
+        "fl_runtime/run.py",
+        "ledgers.spend(name, self.number)\n",
+        "pass\n",
+        (f"{RUNS}::test_every_site_is_charged_for_every_round_before_it_trains",),
+    ),
+    Guard(
+        "a site heeds its witness before it pays",
+        ("D5",),
+        "fl_runtime/ledgers.py",
+        "self._ledgers[site].heed(open_head(",
+        "str(open_head(",
+        (f"{RUNS}::test_d5_a_rolled_back_site_is_found_by_the_witness_and_takes_no_part",),
+    ),
+    Guard(
+        "a site that refuses leaves the round alone",
+        ("D6",),
+        "secagg/driver.py",
+        "except Aborted as error:\n            self._leave(name, error)\n        return True",
+        "except ZeroDivisionError as error:\n            self._leave(name, error)\n        return True",
+        (f"{RUNS}::test_d6_one_site_without_budget_is_left_out_and_the_others_go_on",),
+    ),
+)
