@@ -109,6 +109,7 @@ class Privacy(Section):
     Attributes:
         value_bound: largest absolute value of one coordinate of an update that is sent unclipped.
         max_weight: largest weight (training rows) of a client; None for the largest client of the data.
+        weight_cap: under `dp`, an update is multiplied by min(rows, weight_cap) / weight_cap before it is clipped.
         modulus_bits: the ring in which encoded updates are added.
         minimum_cohort: fewest clients whose sum may be revealed; never below 3.
         ledger: a folder for the sites' ledgers of what they were charged. The sites' own setting, like those below.
@@ -122,6 +123,7 @@ class Privacy(Section):
     backend: Annotated[str, Field(min_length=1)] = "plain"
     value_bound: Annotated[float, Field(gt=0, le=1e12)] = 1.0
     max_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
+    weight_cap: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
     modulus_bits: Literal[32, 64] = 32
     minimum_cohort: Annotated[int, Field(ge=MIN_COHORT)] = MIN_COHORT
     ledger: str | None = None

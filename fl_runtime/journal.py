@@ -158,6 +158,7 @@ class Journal:
         self._line = {
             "contributors": list(outcome.result.contributors),
             "dropped": dict(outcome.dropped),
+            "value_bound": spec.encoding.value_bound,
             "wall_s": outcome.wall_s,
             "parties": {name: vars(meter) for name, meter in outcome.meters.items()},
         }

@@ -1,4 +1,4 @@
-"""Guards of the privacy ledger: no refund, no charge over the budget, no rollback past a witness."""
+"""Guards of what privacy is charged: no refund, nothing over the budget, no rollback past a witness, no unpaid bit."""
 
 from __future__ import annotations
 
@@ -7,8 +7,33 @@ from tests.guards.guard import Guard
 LEDGER = "tests/dp/test_ledger.py"
 WITNESS = "tests/dp/test_witness.py"
 RUNS = "tests/fl_runtime/test_ledgers.py"
+ADAPTIVE = "tests/dp/test_adaptive.py"
 
 GUARDS = (
+    Guard(
+        "the bit of adaptive clipping is part of what the noise is for",
+        ("D8",),
+        "dp/layer.py",
+        "self._adaptive.update_multiplier / self._noise_multiplier",
+        "1.0",
+        (f"{ADAPTIVE}::test_d8_the_bit_is_within_the_norm_that_the_charge_is_for",),
+    ),
+    Guard(
+        "nobody puts anything where the bit of adaptive clipping goes",
+        ("D8",),
+        "dp/layer.py",
+        "if vector[-1] != 0:",
+        "if False:",
+        (f"{ADAPTIVE}::test_d8_the_bits_coordinate_is_the_layers_own",),
+    ),
+    Guard(
+        "an adaptive bound keeps to the site's limits",
+        ("T8",),
+        "dp/adaptive.py",
+        "if not self.smallest <= clip_l2 <= self.largest:",
+        "if False:",
+        (f"{ADAPTIVE}::test_t8_a_bound_outside_the_sites_limits_is_refused_by_the_site",),
+    ),
     Guard(
         "a charge is written before the ledger lets anything leave",
         ("D5",),
