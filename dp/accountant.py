@@ -30,6 +30,7 @@ before it is added (noise at the server is central DP only).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -236,6 +237,7 @@ def solve_noise_multiplier(
     _check_delta(target_delta)
     Charge(1.0, rounds, sampling_rate)
 
+    @functools.cache
     def over(noise_multiplier: float, step: float = _FINEST_STEP) -> float:
         charge = Charge(noise_multiplier, rounds, sampling_rate)
         return composed_epsilon([charge], delta=target_delta, finest_step=step) - target_epsilon
@@ -304,7 +306,7 @@ def _sampled_epsilon(steps: Counter[tuple[float, float]], delta: float, *, rough
 
 
 def _root(over: Callable[[float, float], float], enough: float) -> float:
-    """Where the falling function `over(multiplier, grid)` crosses zero, to one part in 10^5, at most at `enough`.
+    """Where the falling function `over(multiplier, grid)` crosses zero, to one part in 10^4, at most at `enough`.
 
     The smallest multiplier, if it never does. A coarse grid finds the place, from above, and the fine one the figure.
     """
@@ -316,10 +318,12 @@ def _root(over: Callable[[float, float], float], enough: float) -> float:
     if over(low, _COARSE_STEP) <= 0:
         return low
     high = float(brentq(over, low, high, args=(_COARSE_STEP,), xtol=1e-5 * low)) * (1 + 1e-5)
+    while over(high, _FINEST_STEP) > 0:
+        high *= 1 + 1e-5
     low = 0.99 * high
     while over(low, _FINEST_STEP) <= 0:
         low, high = 0.99 * low, low
-    return float(brentq(over, low, high, args=(_FINEST_STEP,), xtol=1e-5 * low))
+    return float(brentq(over, low, high, args=(_FINEST_STEP,), xtol=1e-4 * low))
 
 
 def _check_delta(delta: float) -> None:

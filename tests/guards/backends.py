@@ -9,7 +9,7 @@ GUARDS = (
         "what is sent under DP has the norm that the noise is for",
         ("D8",),
         "dp/layer.py",
-        "if norm > self._clip_l2 * encoding.scale * (1 + 2.0**-30):",
+        "if norm > self._sensitivity(encoding) * (1 + 2.0**-30):",
         "if False:",
         ("tests/dp/test_layer.py::test_an_encoding_that_skipped_the_clipping_is_not_sent",),
     ),
