@@ -106,6 +106,10 @@ class ClientLevel:
         encoding = spec.encoding
         if encoding.divisor is None:
             raise Refused("dp: expected a public divisor and weights of 1: an exact sum of weights has no guarantee")
+        if encoding.rounding != "nearest":
+            raise Refused(
+                f"dp: rounding is {encoding.rounding!r}, expected 'nearest': the clip has room for half a step"
+            )
         if self._adaptive is not None:
             self._adaptive.check(self._clip(encoding), spec.layout)
         grid_bound(self._clip(encoding), size=spec.layout.size, scale=encoding.scale)

@@ -31,7 +31,8 @@ from fl_runtime.models import AnyModel
 from fl_runtime.section import Section
 from fl_runtime.training import Training
 from secagg.errors import Refused, did_you_mean
-from secagg.fixedpoint import MAX_WEIGHT
+from secagg.fixedpoint import MAX_WEIGHT, ModulusBits
+from secagg.rounding import Rounding
 from secagg.spec import MIN_COHORT
 
 DATA_VARIABLE = "SECAGG_DATA"
@@ -110,7 +111,8 @@ class Privacy(Section):
         value_bound: largest absolute value of one coordinate of an update that is sent unclipped.
         max_weight: largest weight (training rows) of a client; None for the largest client of the data.
         weight_cap: under `dp`, an update is multiplied by min(rows, weight_cap) / weight_cap before it is clipped.
-        modulus_bits: the ring in which encoded updates are added.
+        modulus_bits: the ring in which encoded updates are added; 20 to 24 travel packed.
+        rounding: how updates become whole numbers; "stochastic" keeps the mean unbiased on a coarse grid.
         minimum_cohort: fewest clients whose sum may be revealed; never below 3.
         ledger: a folder for the sites' ledgers of what they were charged. The sites' own setting, like those below.
         ledger_epsilon, ledger_delta: what each unit of the population may be charged over all runs; 1e-5 by default.
@@ -124,7 +126,8 @@ class Privacy(Section):
     value_bound: Annotated[float, Field(gt=0, le=1e12)] = 1.0
     max_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
     weight_cap: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
-    modulus_bits: Literal[32, 64] = 32
+    modulus_bits: ModulusBits = 32
+    rounding: Rounding = "nearest"
     minimum_cohort: Annotated[int, Field(ge=MIN_COHORT)] = MIN_COHORT
     ledger: str | None = None
     ledger_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None

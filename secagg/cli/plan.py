@@ -28,8 +28,9 @@ def command(
     from secagg.cli.options import parse_settings, write_json
     from secagg.plan import make_plan
     from secagg.registry import build, for_rounds
+    from secagg.settings import read_files
 
-    parameters = for_rounds(backend, parse_settings(settings), rounds)
+    parameters = for_rounds(backend, read_files(parse_settings(settings), folder=Path()), rounds)
     composition = build(backend, parameters)
     plan = make_plan(composition, params=params, clients=clients, rounds=rounds)
     spent = composition.spent(rounds, clients=clients) or {}
