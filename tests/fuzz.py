@@ -104,7 +104,7 @@ class Insider:
             return (replace(letter, frame=self._federation.seal_upload(letter.sender, self._spec, damaged)),)
         body = bytes(letter.frame[HEADER_BYTES:])
         damaged = mutate(body or b"\0", body[::-1], self._rng)
-        step = step_of(letter) if self._rng.random() < 0.9 else self._rng.randrange(12)
+        step = step_of(letter) if self._rng.random() < 0.9 else self._rng.randrange(20)
         return (replace(letter, frame=self._federation.forge(letter.sender, letter.to, self._spec, step, damaged)),)
 
 

@@ -58,6 +58,14 @@ def test_an_upload_tells_the_server_of_the_update_only_where_nothing_protects_it
     assert (correlation > 0.999) if tells else (abs(correlation) < 0.04)
 
 
+def test_the_example_of_sharing_loses_an_aggregator_and_keeps_the_mean_of_all(tmp_path: Path) -> None:
+    command = [sys.executable, EXAMPLES / "03_smpc.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("died in mid-round: aggregator-1; the mean of all four hospitals errs")
+    assert float(last.rsplit(" ", 1)[1]) < 1e-7
+
+
 def test_the_example_of_dropouts_ends_with_the_mean_of_those_who_stayed(tmp_path: Path) -> None:
     command = [sys.executable, EXAMPLES / "06_secaggplus.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_runtime.task import digest_of
+from fl_runtime.task import digest_of, model_digest
 from secagg.driver import Driver, Outcome
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER, Directory, Identity, PartyId
+from secagg.participation import Participation
 from secagg.protocol import Backend
 from secagg.vectors import Layout
 
@@ -39,7 +40,13 @@ class LocalEngine:
         server: Identity | None = None,
     ) -> None:
         known = {} if server is None else {SERVER: server}
-        self._driver = Driver(backend, sites, minimum_cohort=minimum_cohort, identities=known)
+        self._driver = Driver(
+            backend,
+            sites,
+            minimum_cohort=minimum_cohort,
+            identities=known,
+            participation={name: Participation() for name in sites},
+        )
         self._layout = layout
         self._encoding = encoding
         self._driver.set_up(layout=layout, encoding=encoding)
@@ -75,4 +82,5 @@ class LocalEngine:
         )
         # Every site digests the bytes that it was given, and admits the spec only if it names the same.
         received = {name: digest_of(task) for name in cohort}
-        return self._driver.round(spec, lambda name: update(name, task), tasks=received)
+        models = {name: model_digest(task) for name in cohort}
+        return self._driver.round(spec, lambda name: update(name, task), tasks=received, models=models)

@@ -24,6 +24,8 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {}),
     "smpc": ("smpc", {}),
     "smpc of two": ("smpc", {"aggregators": 2}),
+    "smpc 2 of 3": ("smpc", {"aggregators": 3, "threshold": 2}),
+    "smpc 3 of 5": ("smpc", {"aggregators": 5, "threshold": 3}),
     "secaggplus": ("secaggplus", {}),
     "secaggplus passive": ("secaggplus", {"threat": "passive"}),
     "ckks": ("ckks", {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.guards.additive import GUARDS as ADDITIVE
 from tests.guards.backends import GUARDS as BACKENDS
 from tests.guards.ground import GUARDS as GROUND
 from tests.guards.guard import Guard
@@ -11,4 +12,4 @@ from tests.guards.native import GUARDS as NATIVE
 from tests.guards.secaggplus import GUARDS as SECAGGPLUS
 from tests.guards.selective import GUARDS as SELECTIVE
 
-GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *NATIVE, *MASKS, *SECAGGPLUS, *SELECTIVE, *LEDGER)
+GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *NATIVE, *ADDITIVE, *MASKS, *SECAGGPLUS, *SELECTIVE, *LEDGER)

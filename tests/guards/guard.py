@@ -7,6 +7,8 @@ from dataclasses import dataclass
 WIRE = "tests/adversary/test_wire.py"
 COHORT = "tests/adversary/test_cohort.py"
 SMPC = "tests/adversary/test_smpc.py"
+SMPC_LOSSES = "tests/adversary/test_smpc_losses.py"
+SMPC_THRESHOLD = "tests/adversary/test_smpc_threshold.py"
 SECAGGPLUS = "tests/adversary/secaggplus"
 SECAGGPLUS_UNITS = "tests/smpc/secaggplus"
 CKKS = "tests/adversary/test_ckks.py"

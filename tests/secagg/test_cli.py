@@ -154,7 +154,7 @@ def test_backends_as_json_has_every_guarantee() -> None:
     assert {"plain", "smpc"} <= set(listed)
     for record in listed.values():
         assert {"parameters", "protection", "adversary", "sees", "key_holder", "limitations"} <= set(record)
-    assert listed["smpc"]["parameters"] == {"aggregators": 3, "suite": "chacha20"}
+    assert listed["smpc"]["parameters"] == {"aggregators": 3, "threshold": 3, "suite": "chacha20"}
 
 
 def test_backends_in_words() -> None:
@@ -170,7 +170,7 @@ def test_bench_writes_what_it_prints(tmp_path: Path) -> None:
     assert done.stderr == ""
     report = json.loads((tmp_path / "bench.json").read_text())
     assert (report["schema"], report["backend"], report["exact"]) == ("secagg.bench/1", "smpc", True)
-    assert report["parameters"] == {"aggregators": 2, "suite": "chacha20"}
+    assert report["parameters"] == {"aggregators": 2, "threshold": 2, "suite": "chacha20"}
     assert f"{report['client']['upload_bytes_per_param']:.2f} up" in done.stdout
     assert "integer sum exact: yes" in done.stdout
 

@@ -284,6 +284,8 @@ class CrashingSession:
         ("plain", {}),
         ("smpc", {}),
         ("smpc", {"aggregators": 2}),
+        ("smpc", {"aggregators": 3, "threshold": 2}),
+        ("smpc", {"aggregators": 5, "threshold": 3}),
         ("secaggplus", {}),
         ("secaggplus", {"threat": "passive"}),
         ("ckks", {}),
