@@ -37,13 +37,13 @@ from secagg.errors import Refused
 from secagg.frames import HEADER_BYTES
 from secagg.guarantees import Guarantees
 from secagg.identity import SERVER, PartyId
+from secagg.once import Once
 from secagg.protocol import Party, Session, Traffic
 from secagg.session import resume
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
 from smpc.cohort import set_bytes
 from smpc.secaggplus import steps
-from smpc.secaggplus.burning import BurnedKeys
 from smpc.secaggplus.client import SecAggPlusClient
 from smpc.secaggplus.keys import ADVERT_BYTES
 from smpc.secaggplus.parameters import SecAggPlusParameters, attained, neighbourhood
@@ -65,7 +65,7 @@ class SecAggPlus:
 
     def __init__(self, parameters: SecAggPlusParameters) -> None:
         self.parameters: Mapping[str, Any] = parameters.model_dump()
-        self.burned = BurnedKeys()
+        self.burned = Once()
         self._parameters = parameters
 
     @property

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from secagg.errors import Aborted, Refused, Rejected
 from secagg.fixedpoint import Integers
 from secagg.identity import SERVER, PartyId, agree
+from secagg.once import Once
 from secagg.protocol import Party, Send
 from secagg.ringsum import RingSum
 from secagg.sealing import Tampered
@@ -22,7 +23,6 @@ from secagg.spec import RoundSpec
 from smpc.cohort import Mask, encode_mask, set_bytes
 from smpc.masks import SEED_BYTES, MaskStream, apply_masks
 from smpc.secaggplus import steps
-from smpc.secaggplus.burning import BurnedKeys
 from smpc.secaggplus.calculator import MAX_DEGREE
 from smpc.secaggplus.draw import LINK_BYTES, REVEAL_BYTES, NotDrawn, commitment, undrawn_seed
 from smpc.secaggplus.graph import Ring, shuffled
@@ -36,7 +36,7 @@ from smpc.secaggplus.sharing import KEY, SELF, seed_commitment, share_digest
 class SecAggPlusClient(Role):
     """Masks its vector so that only the sum can be unmasked, and helps to unmask it."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: SecAggPlusParameters, burned: BurnedKeys) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, parameters: SecAggPlusParameters, burned: Once) -> None:
         super().__init__(spec, party, parameters)
         self._burned = burned
         self._own = spec.roster.client_places[party.name]
@@ -225,7 +225,9 @@ class SecAggPlusClient(Role):
     # The vector.
 
     def protect(self, integers: Integers) -> Iterable[Send]:
-        self._burned.burn(self._mask_public)
+        # The difference of two vectors under one mask would be open; from the key all masks between pairs follow.
+        if not self._burned.first(b"masks" + self._mask_public):
+            raise Aborted("these masks were used before: the session was restored twice from one state")
         # Drawn now: even two vectors under one seed would not lie under one mask.
         nonce = self.party.rng(steps.NONCE_BYTES)
         masked = integers.view(self.spec.encoding.ring)
