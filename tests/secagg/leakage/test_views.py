@@ -12,7 +12,8 @@ from secagg.fixedpoint import FixedPoint
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER
 from secagg.leakage.openings import open_coordinates
-from secagg.leakage.recording import Recording, Replayed, record
+from secagg.leakage.recording import Recording, record
+from secagg.leakage.replay import Replayed
 from secagg.leakage.views import EVERYBODY, View, _Reading, coalitions, malicious_server, views
 from secagg.ringsum import RingSum
 
