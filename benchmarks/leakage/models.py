@@ -21,7 +21,7 @@ def lenet(channels: int, classes: int, *, side: int = 32) -> nn.Sequential:
 
 
 def convnet(channels: int, classes: int, *, width: int = 16) -> nn.Sequential:
-    """The ConvNet of Geiping et al. 2020 for 32x32: eight 3x3 convolutions with BatchNorm, two pools, one linear layer."""
+    """The ConvNet of Geiping et al. 2020 for 32x32: eight 3x3 convolutions with BatchNorm, two pools, one head."""
     layers: list[nn.Module] = []
     before = channels
     for times in (1, 2, 2, 4, 4, 4):
@@ -69,3 +69,23 @@ class _Residual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return torch.relu(self.body(features) + self.short(features))
+
+
+class Normalised(nn.Sequential):
+    """A model behind a fixed normalisation by the public mean and deviation of each channel."""
+
+    def __init__(self, mean: Tensor, std: Tensor, model: nn.Module) -> None:
+        super().__init__(_Normalisation(mean, std), model)
+
+
+class _Normalisation(nn.Module):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean[:, None, None])
+        self.register_buffer("std", std[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images - self.mean) / self.std

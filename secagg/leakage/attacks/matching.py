@@ -51,7 +51,7 @@ class Matching:
         self.model = copy.deepcopy(seen.model).to(dtype)
         self.randomness = learn_randomness(self.model, seen, dtype, randomness_seed)
         self.parameters = [parameter.requires_grad_(True) for parameter in self.model.parameters()]
-        self._loss = seen.loss
+        self.loss = seen.loss
         self._distance = distance
         gradient = [tensor.detach().to(dtype) for tensor in seen.gradient]
         self._weights = _weights(seen, gradient)
@@ -66,7 +66,7 @@ class Matching:
 
     def gradient(self, images: Tensor, targets: Tensor) -> Sequence[Tensor]:
         """The gradient of the mean loss at the model as it was sent, differentiable in images and targets."""
-        loss = self._loss(self.model(images), targets)
+        loss = self.loss(self.model(images), targets)
         return torch.autograd.grad(loss, self.parameters, create_graph=True)
 
     def slope(
