@@ -190,6 +190,8 @@ class Driver:
     ) -> Outcome:
         """Run one round. `source(client)` gives its update and weight, or None where the client vanishes.
 
+        A client whose source raises `Aborted` leaves the round, with that reason.
+
         It is called when the protocol wants the vector, one client after the other: only one is held at a time.
         `tasks` are the digests of the task as each client received it; by default they received what `spec` says.
         `models` are digests of the model alone, which clients with a `participation` remember; by default the tasks.

@@ -23,6 +23,7 @@ class Once:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._done: set[str] = set()
+        self._process = os.getpid()
         if folder is not None:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
@@ -30,13 +31,24 @@ class Once:
         """Whether `thing` was not noted before. It is now, on the disk where there is a folder.
 
         Raises:
-            Aborted: it cannot be written down, and so must not be done.
+            Aborted: it cannot be written down, and so must not be done; or this is a fork, and the record in memory is
+                its parent's.
         """
-        mark = hashlib.sha256(b"secagg/v1/once" + thing).hexdigest()
+        mark = self._mark(thing)
         if mark in self._done or not self._write(mark):
             return False
         self._done.add(mark)
         return True
+
+    def noted(self, thing: bytes) -> bool:
+        """Whether `thing` was noted before."""
+        mark = self._mark(thing)
+        return mark in self._done or (self._folder is not None and (self._folder / mark).exists())
+
+    def _mark(self, thing: bytes) -> str:
+        if os.getpid() != self._process and self._folder is None:
+            raise Aborted("this record is another process's, which it was forked from; give it a folder to share it")
+        return hashlib.sha256(b"secagg/v1/once" + thing).hexdigest()
 
     def _write(self, mark: str) -> bool:
         """Whether the mark is new in the folder; it is on the disk when this returns."""

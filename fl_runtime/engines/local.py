@@ -70,10 +70,15 @@ class LocalEngine:
         """Raise `Refused` if the backend cannot carry a round among `cohort`."""
         self._driver.spec(1, layout=self._layout, encoding=self._encoding, task=digest_of(b""), clients=cohort)
 
-    def round(self, number: int, task: bytes, cohort: Sequence[PartyId], update: Update) -> Outcome:
-        """Run one round among `cohort`: `update(site, task)` trains when the protocol wants that site's vector."""
+    def round(
+        self, number: int, task: bytes, cohort: Sequence[PartyId], update: Update, *, encoding: FixedPoint | None = None
+    ) -> Outcome:
+        """Run one round among `cohort`: `update(site, task)` trains when the protocol wants that site's vector.
+
+        `encoding` is that of this round, where it is not the engine's.
+        """
         spec = self._driver.spec(
-            number, layout=self._layout, encoding=self._encoding, task=digest_of(task), clients=cohort
+            number, layout=self._layout, encoding=encoding or self._encoding, task=digest_of(task), clients=cohort
         )
         # Every site digests the bytes that it was given, and admits the spec only if it names the same.
         received = {name: digest_of(task) for name in cohort}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,3 +46,25 @@ def test_r4_what_cannot_be_noted_is_not_done(tmp_path: Path) -> None:
     folder.rmdir()
     with pytest.raises(Aborted, match="cannot note what may be done only once: No such file or directory; nothing was"):
         once.first(b"key")
+
+
+def test_m9_a_fork_does_not_share_a_record_in_memory() -> None:
+    """Parent and child would each find the thing undone."""
+    once = Once()
+    child = os.fork()
+    if child == 0:
+        try:
+            once.first(b"key")
+        except Aborted:
+            os._exit(7)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert once.first(b"key")
+
+
+def test_what_was_noted_is_known_without_noting_it(tmp_path: Path) -> None:
+    for once in (Once(), Once(tmp_path)):
+        assert not once.noted(b"key")
+        assert once.first(b"key")
+        assert once.noted(b"key")
+    assert Once(tmp_path).noted(b"key")
