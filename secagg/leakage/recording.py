@@ -91,10 +91,13 @@ def record(
         Refused: the backend, its parameters or the vectors' shapes are bad, or there are too few clients.
         Aborted: no sum came of the round: too few clients are left, for instance.
     """
-    layout, bound = _layout_of(vectors)
-    composed = registry.build(name, parameters).backend
-    layers = composed.layers if isinstance(composed, Layered) else ()
-    recorder = _Recorder(composed.inner if isinstance(composed, Layered) else composed)
+    model, bound = _layout_of(vectors)
+    composed = registry.build(name, parameters)
+    layers, layout = composed.layers, composed.layout(model)
+    if layout.size > model.size:
+        # A layer's own coordinates come behind the model's, and it fills them in.
+        vectors = {client: np.pad(vector, (0, layout.size - model.size)) for client, vector in vectors.items()}
+    recorder = _Recorder(_sum_of(composed.backend))
     backend: Backend = Layered(layers, recorder) if layers else recorder
     uniform = backend.guarantees.uniform_weights
     weights = dict.fromkeys(vectors, 1) if weights is None or uniform else weights
@@ -128,10 +131,6 @@ def record(
     outcome = driver.round(spec, source.get, tasks=tasks)
     given = [name for name, kept in sorted(recorder.kept.items()) if kept.contributed]
 
-    def inner() -> Backend:
-        again = registry.build(name, parameters).backend
-        return again.inner if isinstance(again, Layered) else again
-
     def clean(client: PartyId) -> Integers:
         vector = vectors[client]
         for layer in layers:
@@ -146,8 +145,13 @@ def record(
         letters=letters,
         uploaded_at=recorder.uploaded_at,
         parties=recorder.kept,
-        build=inner,
+        build=lambda: _sum_of(registry.build(name, parameters).backend),
     )
+
+
+def _sum_of(backend: Backend) -> Backend:
+    """What adds, without the layers around it."""
+    return backend.inner if isinstance(backend, Layered) else backend
 
 
 def _layout_of(vectors: Vectors) -> tuple[Layout, float]:
