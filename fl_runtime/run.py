@@ -38,11 +38,7 @@ from secagg.driver import Outcome
 from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import Identity
-<<<<<<< HEAD
-from secagg.protocol import Rng
-=======
-from secagg.protocol import SecureSum
->>>>>>> main
+from secagg.protocol import Rng, SecureSum
 from secagg.registry import Composition, build, for_rounds
 from secagg.vectors import Layout
 

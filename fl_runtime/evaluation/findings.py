@@ -149,6 +149,6 @@ def _unclear(rows: Sequence[Row], threshold: float) -> str:
     if not unclear:
         return ""
     return (
-        f"{unclear} of {len(rows)} rows are inconclusive: their attack failed on the undefended control as well, so its "
-        "failure on the row says nothing."
+        f"{unclear} of {len(rows)} rows are inconclusive: their attack failed on the undefended control as well, so "
+        "that its failure on the row says nothing."
     )

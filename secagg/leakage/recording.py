@@ -1,14 +1,8 @@
-"""A recorded round: what every party gets, draws and contributes, and what a coalition can make of it afterwards.
+"""A recorded round: what every party gets, draws and contributes.
 
 The round is run by the in-memory driver with the backend's own sessions. Around each of them stands a recorder that
-keeps the party's randomness and a client's integers; the wire keeps the frames. A *replay* is what curious parties can
-do with all this in their own time: run their sessions again, with the same keys and the same randomness, on the frames
-that the others sent them, and leave some client's upload out. It asks nothing of anybody who is not in the coalition.
-Only in `replay(live=True)` are the others asked: that is a server that departs from the protocol when the round is
-over, and comes back with another set of survivors (T10).
-
-The minimum cohort is a check in a party's own code, which a curious party deletes: in a replay it is one. All other
-checks stand, so that what a replay finds is a lower bound of what the coalition could compute.
+keeps the party's randomness and a client's integers; the wire keeps the frames. What curious parties make of it
+afterwards is in `secagg.leakage.replay`.
 """
 
 from __future__ import annotations
@@ -24,7 +18,7 @@ from numpy.typing import NDArray
 from secagg import registry
 from secagg.admission import propose
 from secagg.driver import Driver, Letter, Outcome
-from secagg.errors import Aborted, Refused, Rejected
+from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint, Integers
 from secagg.guarantees import Guarantees
 from secagg.identity import SERVER, PartyId
@@ -38,15 +32,6 @@ Weights = Mapping[PartyId, int]
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """What came of a replay: the sums that members opened, all letters that members sent, and who refused what."""
-
-    sums: tuple[SecureSum, ...]
-    letters: tuple[Letter, ...] = field(repr=False)
-    refusals: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Recording:
     """One round, and all that its parties have of it.
 
@@ -56,6 +41,9 @@ class Recording:
         clean: each client's integers before any noise, encoded to the nearest, under the layers' clipping.
         integers: what each client's session was given to protect, noise included.
         letters: every frame of the round in the order in which it was sent.
+        uploaded_at: where in `letters` each client's upload begins.
+        parties: what each party was given, and the session that it ended with.
+        build: makes the sum backend anew, with no memory of this round.
     """
 
     spec: RoundSpec
@@ -63,9 +51,9 @@ class Recording:
     clean: Mapping[PartyId, Integers] = field(repr=False)
     integers: Mapping[PartyId, Integers] = field(repr=False)
     letters: Sequence[Letter] = field(repr=False)
-    _uploaded_at: Mapping[PartyId, int] = field(repr=False)
-    _parties: Mapping[PartyId, _Kept] = field(repr=False)
-    _build: Callable[[], Backend] = field(repr=False)
+    uploaded_at: Mapping[PartyId, int] = field(repr=False)
+    parties: Mapping[PartyId, Kept] = field(repr=False)
+    build: Callable[[], Backend] = field(repr=False)
 
     @property
     def clients(self) -> tuple[PartyId, ...]:
@@ -79,22 +67,6 @@ class Recording:
     def seen_by(self, members: Collection[PartyId]) -> list[Letter]:
         """The frames that reached or left a member; the server relays them all."""
         return [one for one in self.letters if SERVER in members or {one.sender, one.to} & set(members)]
-
-    def replay(
-        self, members: Collection[PartyId], *, without: Collection[PartyId] = (), live: bool = False
-    ) -> Replayed:
-        """Run the members' sessions again as if the clients in `without` had vanished before their uploads.
-
-        With `live` the parties outside are asked as well, with the sessions in which they stood at the end of the
-        round. Without, they say what they said in the round and no more.
-
-        Raises:
-            Refused: a member is no party of this round.
-        """
-        if unknown := sorted(set(members) - set(self._parties)):
-            raise Refused(f"{unknown[0]!r} is no party of this round (parties: {', '.join(sorted(self._parties))})")
-        outsiders = {name: kept.session for name, kept in self._parties.items() if live and name not in members}
-        return _Replay(self, set(members), set(without), outsiders).run()
 
 
 def record(
@@ -122,10 +94,13 @@ def record(
         Refused: the backend, its parameters or the vectors' shapes are bad, or there are too few clients.
         Aborted: no sum came of the round: too few clients are left, for instance.
     """
-    layout, bound = _layout_of(vectors)
-    composed = registry.build(name, parameters).backend
-    layers = composed.layers if isinstance(composed, Layered) else ()
-    recorder = _Recorder(composed.inner if isinstance(composed, Layered) else composed)
+    model, bound = _layout_of(vectors)
+    composed = registry.build(name, parameters)
+    layers, layout = composed.layers, composed.layout(model)
+    if layout.size > model.size:
+        # A layer's own coordinates come behind the model's, and it fills them in.
+        vectors = {client: np.pad(vector, (0, layout.size - model.size)) for client, vector in vectors.items()}
+    recorder = _Recorder(_sum_of(composed.backend))
     backend: Backend = Layered(layers, recorder) if layers else recorder
     uniform = backend.guarantees.uniform_weights
     weights = dict.fromkeys(vectors, 1) if weights is None or uniform else weights
@@ -159,10 +134,6 @@ def record(
     outcome = driver.round(spec, source.get, tasks=tasks)
     given = [name for name, kept in sorted(recorder.kept.items()) if kept.contributed]
 
-    def inner() -> Backend:
-        again = registry.build(name, parameters).backend
-        return again.inner if isinstance(again, Layered) else again
-
     def clean(client: PartyId) -> Integers:
         vector = vectors[client]
         for layer in layers:
@@ -175,10 +146,15 @@ def record(
         clean={client: clean(client) for client in given},
         integers={client: recorder.kept[client].integers for client in given},
         letters=letters,
-        _uploaded_at=recorder.uploaded_at,
-        _parties=recorder.kept,
-        _build=inner,
+        uploaded_at=recorder.uploaded_at,
+        parties=recorder.kept,
+        build=lambda: _sum_of(registry.build(name, parameters).backend),
     )
+
+
+def _sum_of(backend: Backend) -> Backend:
+    """What adds, without the layers around it."""
+    return backend.inner if isinstance(backend, Layered) else backend
 
 
 def _layout_of(vectors: Vectors) -> tuple[Layout, float]:
@@ -193,7 +169,7 @@ def _layout_of(vectors: Vectors) -> tuple[Layout, float]:
     return Layout.flat(next(iter(sizes))[0]), bound or 1.0
 
 
-class _Tape:
+class Tape:
     """A source of randomness that keeps what it gave, or gives again what it kept."""
 
     def __init__(self, source: Rng, kept: Sequence[bytes] = ()) -> None:
@@ -216,7 +192,7 @@ class _Recorder:
         self.inner = inner
         self.name, self.parameters = inner.name, inner.parameters
         self.has_setup, self.sum_bits = inner.has_setup, inner.sum_bits
-        self.kept: dict[PartyId, _Kept] = {}
+        self.kept: dict[PartyId, Kept] = {}
         self.uploaded_at: dict[PartyId, int] = {}
 
     @property
@@ -233,9 +209,9 @@ class _Recorder:
         return self.inner.traffic(spec)
 
     def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
-        tape = _Tape(party.rng)
+        tape = Tape(party.rng)
         taped = replace(party, rng=tape)
-        kept = _Kept(self.inner.session(spec, taped, setup=setup, state=state), party, setup, tape)
+        kept = Kept(self.inner.session(spec, taped, setup=setup, state=state), party, setup, tape)
         self.kept[party.name] = kept
         return kept
 
@@ -251,10 +227,10 @@ class _Recorder:
         self.uploaded_at.clear()
 
 
-class _Kept:
+class Kept:
     """A session as it is, with what its party was given."""
 
-    def __init__(self, session: Session, party: Party, setup: bytes, tape: _Tape) -> None:
+    def __init__(self, session: Session, party: Party, setup: bytes, tape: Tape) -> None:
         self.session, self.party, self.setup, self.tape = session, party, setup, tape
         self.spec = session.spec
         self.contributed = False
@@ -302,110 +278,3 @@ class _Kept:
 
     def dump(self) -> bytes:
         return self.session.dump()
-
-
-class _Replay:
-    """The members' sessions, made anew, and the letters on their way to them."""
-
-    def __init__(
-        self,
-        recording: Recording,
-        members: set[PartyId],
-        without: set[PartyId],
-        outsiders: Mapping[PartyId, Session],
-    ) -> None:
-        self._recording, self._members = recording, members
-        self._outsiders = dict(outsiders)
-        self._refusals: list[str] = []
-        self._sent: list[Letter] = []
-        ends = dict.fromkeys(recording._parties, len(recording.letters))
-        if without:
-            # What outsiders said after the last upload was about another set of clients.
-            ends = dict.fromkeys(ends, max(recording._uploaded_at.values()) + 1)
-            ends.update({client: recording._uploaded_at[client] for client in without})
-        self._pending = [
-            letter
-            for at, letter in enumerate(recording.letters)
-            if letter.to in members and letter.sender not in members and at < ends[letter.sender]
-        ]
-        backend = recording._build()
-        self._sessions: dict[PartyId, Session] = {}
-        for name in members:
-            kept = recording._parties[name]
-            party = replace(kept.party, rng=_Tape(kept.party.rng, kept.tape.drawn))
-            self._sessions[name] = backend.session(_unguarded(kept.spec), party, setup=kept.setup)
-
-    def run(self) -> Replayed:
-        clients = self._recording.spec.roster.client_set
-        self._order = sorted(self._members, key=lambda name: (name in clients, name == SERVER, name))
-        for name in self._order:
-            self._act(name, lambda session: session.start())
-        while self._contribute() or self._deliver_pending() or self._close():
-            pass
-        results = [session.result for session in self._sessions.values()]
-        return Replayed(
-            tuple(result for result in results if result is not None), tuple(self._sent), tuple(self._refusals)
-        )
-
-    def _contribute(self) -> bool:
-        for name, session in self._sessions.items():
-            if session.ready and name in self._recording.integers:
-                integers = self._recording.integers[name].copy()
-                self._act(name, lambda session: session.contribute_integers(integers))  # noqa: B023 - called at once
-                return True
-        return False
-
-    def _deliver_pending(self) -> bool:
-        """Hand over the first letter that is taken; one that comes too early is tried again later."""
-        for place, letter in enumerate(self._pending):
-            if letter.to in self._sessions and self._deliver(letter):
-                del self._pending[place]
-                return True
-        return False
-
-    def _close(self) -> bool:
-        """Nothing more comes: somebody is told that the others are silent."""
-        waiting = {name: self._sessions[name].waiting for name in self._order if name in self._sessions}
-        waiting = {name: awaited for name, awaited in waiting.items() if awaited}
-        if not waiting:
-            return False
-        name = next((n for n, awaited in waiting.items() if not awaited & set(waiting)), next(iter(waiting)))
-        self._act(name, lambda session: session.close(waiting[name]))
-        return True
-
-    def _act(self, name: PartyId, action: Callable[[Session], Iterable[Send]]) -> bool:
-        """Let a member or an outsider act and deliver what it sends; whether it did."""
-        sessions = self._sessions if name in self._members else self._outsiders
-        if name not in sessions:
-            return False
-        try:
-            sends = list(action(sessions[name]))
-        except Rejected as error:
-            self._note(name, error.why)
-            return False
-        except (Aborted, Refused) as error:
-            self._note(name, str(error))
-            sessions.pop(name)
-            return True
-        for send in sends:
-            letter = Letter(name, send.to, bytes(send.frame))
-            if name in self._members:
-                self._sent.append(letter)
-            if not self._deliver(letter) and send.to in self._members:
-                self._pending.append(letter)
-        return True
-
-    def _deliver(self, letter: Letter) -> bool:
-        return self._act(letter.to, lambda session: session.receive(letter.sender, letter.frame))
-
-    def _note(self, name: PartyId, why: str) -> None:
-        if name in self._outsiders:
-            self._refusals.append(f"{name}: {why}")
-
-
-def _unguarded(spec: RoundSpec) -> RoundSpec:
-    """The same round, digest included, for sessions whose owner has deleted the check of the minimum cohort."""
-    digest = spec.digest
-    copy = spec.model_copy(update={"minimum_cohort": 1})
-    copy.__dict__["digest"] = digest
-    return copy

@@ -2,9 +2,9 @@
 
 Nothing here is taken from what a backend says about itself. A round is recorded (`secagg.leakage.recording`) and then
 given to a coalition. Integers that lie open in a frame that it saw or wrote are read there (`secagg.leakage.openings`).
-Sums are those that its own sessions end with, in the round and when it runs them again without one client's upload;
-clients have the released sum too. From a sum it takes what its own clients put in, and a smaller sum from a larger one:
-where one client is left, that is its update.
+Sums are those that its own sessions end with, in the round and when it runs them again without one client's upload
+(`secagg.leakage.replay`); clients have the released sum too. From a sum it takes what its own clients put in, and a
+smaller sum from a larger one: where one client is left, that is its update.
 
 What is found is a lower bound: with code of its own a coalition might do better. (Of `secaggplus` it finds that more
 colluders than its threshold open everybody; that as many as the threshold would do, it does not find.) Every vector
@@ -23,7 +23,8 @@ from secagg.driver import Letter
 from secagg.errors import Refused
 from secagg.identity import SERVER, PartyId
 from secagg.leakage.openings import Coordinates, open_coordinates
-from secagg.leakage.recording import Recording, Replayed
+from secagg.leakage.recording import Recording
+from secagg.leakage.replay import Replayed, replay
 
 EVERYBODY = "everybody"
 Floats = NDArray[np.float64]
@@ -154,7 +155,8 @@ class _Reading:
     def replay(self, *, live: bool = False) -> None:
         """Run the members' sessions again, once as they were and once without each honest client's upload."""
         for without in [[], *([client] for client in self._honest)]:
-            self._take(self._recording.replay(self._members, without=without, live=live and bool(without)), without)
+            again = replay(self._recording, self._members, without=without, live=live and bool(without))
+            self._take(again, without)
         if self._own and len(self._sums) == 1:
             # The released sum comes to every client with the next model.
             self._learn(self._recording.outcome.result.contributors, _released(self._recording))

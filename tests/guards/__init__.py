@@ -13,6 +13,4 @@ from tests.guards.native import GUARDS as NATIVE
 from tests.guards.secaggplus import GUARDS as SECAGGPLUS
 from tests.guards.selective import GUARDS as SELECTIVE
 
-GUARDS: tuple[Guard, ...] = (
-    *GROUND, *BACKENDS, *NATIVE, *ADDITIVE, *MASKS, *SECAGGPLUS, *SELECTIVE, *LEAKAGE, *LEDGER
-)  # fmt: skip
+GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *NATIVE, *ADDITIVE, *MASKS, *SECAGGPLUS, *SELECTIVE, *LEDGER, *LEAKAGE)

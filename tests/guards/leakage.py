@@ -20,7 +20,7 @@ GUARDS = (
     Guard(
         "what others said of the whole set of clients is no answer about a smaller one",
         (),
-        "secagg/leakage/recording.py",
+        "secagg/leakage/replay.py",
         "        if without:\n",
         "        if False:\n",
         (f"{VIEWS}::test_smpc_with_a_threshold_shows_that_many_everything",),
@@ -28,7 +28,7 @@ GUARDS = (
     Guard(
         "a cohort under the minimum is refused to curious parties in a replay only",
         ("T9",),
-        "secagg/leakage/recording.py",
+        "secagg/leakage/replay.py",
         'update={"minimum_cohort": 1}',
         "update={}",
         (f"{VIEWS}::test_a_vanished_client_is_in_nobody_s_view",),

@@ -12,7 +12,8 @@ from secagg.fixedpoint import FixedPoint
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER
 from secagg.leakage.openings import open_coordinates
-from secagg.leakage.recording import Recording, Replayed, record
+from secagg.leakage.recording import Recording, record
+from secagg.leakage.replay import Replayed
 from secagg.leakage.views import EVERYBODY, View, _Reading, coalitions, malicious_server, views
 from secagg.ringsum import RingSum
 
@@ -134,6 +135,16 @@ def test_noise_at_the_server_is_in_what_is_released_and_not_in_what_the_server_r
     assert read("dp+secaggplus", "ada", "ben", "cyd", **noise) == ["the update of dan, with noise"]
     assert read("dp+secaggplus", SERVER, **noise) == SUM
     assert read("dp", SERVER) == EVERY
+
+
+def test_a_layers_own_coordinates_stand_behind_the_clients() -> None:
+    adaptive = {"noise": "server", "noise_multiplier": 0.1, "clipping": "adaptive"}
+    kept = record("dp+smpc", VECTORS, parameters=adaptive, value_bound=1.0)
+    (view,) = views(kept, SERVER)
+    assert str(view) == "the sum of 4"
+    assert view.vector is not None
+    assert view.vector.shape == (SIZE + 1,)
+    np.testing.assert_allclose(view.vector[:SIZE], sum(VECTORS.values()), atol=1e-6)
 
 
 @pytest.mark.parametrize(
