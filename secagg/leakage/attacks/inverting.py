@@ -37,7 +37,7 @@ class InvertingGradients:
     iterations: int = 4000
     restarts: int = 1
     step: float = 0.025
-    tv: float = 1e-4
+    tv: float = 3e-4
     distance: Distance = "cosine"
     statistics: float = 1e-3
     tolerance: float = 0.05

@@ -38,7 +38,7 @@ class LocalStepsSimulation:
     iterations: int = 1000
     restarts: int = 1
     step: float = 0.025
-    tv: float = 1e-4
+    tv: float = 3e-4
     invariance: float = 1e-2
     distance: Distance = "cosine"
     tolerance: float = 0.05
