@@ -157,8 +157,8 @@ class _Defended(Site):
         self._defence, self._module, self._range, self._chance = defence, module, value_range, chance
         self._images, self._labels = images, torch.from_numpy(client.train.labels)
 
-    def update(self, body: bytes, *, uniform_weight: bool) -> tuple[NDArray[np.float32], int]:
-        vector, weight = super().update(body, uniform_weight=uniform_weight)
+    def update(self, body: bytes) -> tuple[NDArray[np.float32], int]:
+        vector, weight = super().update(body)
         task = Task.from_bytes(body)
         load_weights(self._module, task.weights)
         parts = shaped(torch.from_numpy(-vector), self._module)
