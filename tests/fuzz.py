@@ -187,7 +187,7 @@ def main() -> None:
     options = parser.parse_args()
     for name in options.backend:
         if name not in CAMPAIGNS:  # `choices` would refuse none at all
-            parser.error(f"unknown backend {name!r}{did_you_mean(name, CAMPAIGNS)}, expected of {', '.join(CAMPAIGNS)}")
+            parser.error(f"unknown backend {name!r}{did_you_mean(name, CAMPAIGNS)}")
     for name in options.backend or CAMPAIGNS:
         started = time.perf_counter()
         outcomes = campaign(name, options.count, options.seed)
