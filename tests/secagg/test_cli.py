@@ -44,6 +44,12 @@ def mistake(*arguments: str | Path) -> str:
     return lines[0]
 
 
+def test_it_runs_as_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "secagg.cli", "nonsense"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("secagg: unknown command 'nonsense'")
+
+
 SMALL = ("--params", "10", "--clients", "3")
 MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "command": (("benhc",), r"unknown command 'benhc' \(did you mean 'bench'\?\)"),
