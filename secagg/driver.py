@@ -22,6 +22,7 @@ from secagg.errors import Aborted, InvalidUpdate, Refused, Rejected
 from secagg.fixedpoint import FixedPoint
 from secagg.frames import MAX_BODY_BYTES
 from secagg.identity import SERVER, Directory, Identity, PartyId
+from secagg.participation import Participation
 from secagg.protocol import Backend, Party, Rng, SecureSum, Send, Session
 from secagg.spec import MIN_COHORT, Roster, RoundSpec
 from secagg.vectors import Layout
@@ -87,6 +88,7 @@ class Driver:
         clients: their names.
         policy: every client's policy.
         identities: keys that parties already have; the others draw fresh ones.
+        participation: what clients remember of the sums that they were part of; who is not in it remembers nothing.
         intercept: sees each letter; returns the letters to deliver in its place.
     """
 
@@ -98,6 +100,7 @@ class Driver:
         policy: Policy | None = None,
         minimum_cohort: int = MIN_COHORT,
         identities: Mapping[PartyId, Identity] | None = None,
+        participation: Mapping[PartyId, Participation] | None = None,
         rng: Rng = secrets.token_bytes,
         intercept: Callable[[Letter], Iterable[Letter]] = deliver,
     ) -> None:
@@ -108,6 +111,7 @@ class Driver:
         self.policy = policy or Policy()
         self.minimum_cohort = minimum_cohort
         self.intercept = intercept
+        self.participation = dict(participation or {})
         self.run = secrets.token_bytes(16).hex()
         names = [SERVER, *backend.helpers(), *clients]
         if len(set(names)) != len(names):
@@ -176,15 +180,25 @@ class Driver:
         self._agreed = agreed.pop()
         self._setup = {name: session.dump() for name, session in exchange.sessions.items() if held[name]}
 
-    def round(self, spec: RoundSpec, source: Source, *, tasks: Mapping[PartyId, str] | None = None) -> Outcome:
+    def round(
+        self,
+        spec: RoundSpec,
+        source: Source,
+        *,
+        tasks: Mapping[PartyId, str] | None = None,
+        models: Mapping[PartyId, str] | None = None,
+    ) -> Outcome:
         """Run one round. `source(client)` gives its update and weight, or None where the client vanishes.
+
+        A client whose source raises `Aborted` leaves the round, with that reason.
 
         It is called when the protocol wants the vector, one client after the other: only one is held at a time.
         `tasks` are the digests of the task as each client received it; by default they received what `spec` says.
+        `models` are digests of the model alone, which clients with a `participation` remember; by default the tasks.
         """
         if spec.phase != "round":
             raise Refused("a round needs the spec of a round, not of a set-up")
-        exchange = _Exchange(self, spec, tasks=tasks, setup=self._setup)
+        exchange = _Exchange(self, spec, tasks=tasks, models=models, setup=self._setup)
         started = time.perf_counter()
         exchange.run(source)
         wall = time.perf_counter() - started - exchange.source_s
@@ -200,6 +214,7 @@ class _Exchange:
         spec: RoundSpec,
         *,
         tasks: Mapping[PartyId, str] | None = None,
+        models: Mapping[PartyId, str] | None = None,
         setup: Mapping[PartyId, bytes] | None = None,
     ) -> None:
         self.spec = spec
@@ -210,6 +225,8 @@ class _Exchange:
         self.source_s = 0.0
         self._driver = driver
         self._tasks = tasks or {}
+        self._models = models or self._tasks
+        self._admitted: dict[PartyId, RoundSpec] = {}
         self._setup = setup or {}
 
     def run(self, source: Source) -> None:
@@ -281,6 +298,8 @@ class _Exchange:
             # A helper is shown no model: it has no digest of its own to hold against the spec's.
             task = self._tasks.get(name, self.spec.task) if name in spec.roster.clients else spec.task
             admit(spec, self._driver.policy, self._driver.directory, task=task, backend=self._driver.backend)
+            if (past := self._past(name)) is not None:
+                past.check(spec, self._model(name))
             self._join(name, spec)
             self.dropped.pop(name, None)
         except (Aborted, Refused) as error:
@@ -288,6 +307,7 @@ class _Exchange:
 
     def _join(self, name: PartyId, spec: RoundSpec) -> None:
         driver = self._driver
+        self._admitted[name] = spec
         setup = self._setup.get(name, b"")
         self.sessions[name] = driver.backend.session(spec, driver.party(name), setup=setup)
 
@@ -304,12 +324,22 @@ class _Exchange:
                 self._leave(name, "vanished before its upload")
                 return True
             vector, weight = contribution
+            if (past := self._past(name)) is not None:
+                past.enter(self._admitted[name], self._model(name))
             self._call(name, lambda session: session.contribute(vector, weight))
             if name in self.sessions:
                 self.sessions[name].flushed()  # delivered: only one upload is in memory at a time
         except InvalidUpdate as error:
             raise InvalidUpdate(f"client {name!r}: {error}") from None
+        except Aborted as error:
+            self._leave(name, error)
         return True
+
+    def _past(self, name: PartyId) -> Participation | None:
+        return self._driver.participation.get(name) if self.spec.phase == "round" else None
+
+    def _model(self, name: PartyId) -> str:
+        return self._models.get(name, self.spec.task)
 
     def _leave(self, name: PartyId, why: object) -> None:
         """Without the server there is no round; what the loss of anybody else means is for the others to say."""

@@ -28,6 +28,16 @@ def test_an_example_runs_and_prints_its_figures(script: str, tmp_path: Path) -> 
     assert done.stderr == ""
 
 
+def test_the_third_run_is_refused_by_the_sites_ledgers(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "04_dp.py"], cwd=tmp_path, capture_output=True, text=True, timeout=200
+    )
+    assert done.stdout.count("accuracy") == 2
+    assert "refused     client-0: the privacy budget of 'digits' is exhausted" in done.stdout
+    spent = [float(line.split()[4]) for line in done.stdout.splitlines() if line.startswith("ledger")]
+    assert 49.9 < spent[0] < spent[1] < spent[2] <= 100
+
+
 @pytest.mark.parametrize(
     ("script", "tells"),
     [

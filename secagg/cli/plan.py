@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +31,15 @@ def command(
     from secagg.settings import read_files
 
     parameters = for_rounds(backend, read_files(parse_settings(settings), folder=Path()), rounds)
-    plan = make_plan(build(backend, parameters), params=params, clients=clients, rounds=rounds)
-    _print(plan)
+    composition = build(backend, parameters)
+    plan = make_plan(composition, params=params, clients=clients, rounds=rounds)
+    spent = composition.spent(rounds, clients=clients) or {}
+    _print(plan, spent.get("warnings", ()))
     if json_file is not None:
         write_json(json_file, plan.model_dump_json(by_alias=True, indent=2))
 
 
-def _print(plan: Plan) -> None:
+def _print(plan: Plan, warnings: Sequence[str]) -> None:
     from rich.console import Console
 
     from secagg.cli.options import sees
@@ -63,6 +66,8 @@ def _print(plan: Plan) -> None:
         if privacy.sampling_rate < 1:
             line("", "against outsiders only, and only if cohorts are secret Poisson samples;")
             line("", "to whoever sees the roster, each participation counts in full (sampling_rate=1)")
+    for warning in warnings:
+        line("warning", warning)
     for party, things in plan.sees.items():
         line(sees(party), "; ".join(things))
 

@@ -39,7 +39,7 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
         "selective",
         {"scheme": "bfv", "fraction": 0.5, "key_mode": "shared", "acknowledge_shared_key": True},
     ),
-    "dp": ("dp", {"noise_multiplier": 2e-9}),
+    "dp": ("dp", {"noise_multiplier": 2.0**-38}),
 }
 TASK = task_digest(b"model", b"settings")
 
@@ -62,6 +62,8 @@ class Federation:
             value_bound=1.0,
             max_weight=1 if self.uniform else 20,
             divisor=clients if self.uniform else None,
+            # The noise of `dp` has at least 1024 steps: in this ring they are too fine to be seen.
+            modulus_bits=64 if self.uniform else 32,
             sum_bits=self.backend.sum_bits,
         )
         self.wire: Callable[[Letter], Iterable[Letter]] = deliver

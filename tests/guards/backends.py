@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import BFV, BFV_ENGINE, CKKS, SMPC, VERIFIED, Guard
+from tests.guards.guard import ACCOUNTANT, BFV, BFV_ENGINE, CKKS, SMPC, VERIFIED, Guard
 
 GUARDS = (
     Guard(
         "what is sent under DP has the norm that the noise is for",
         ("D8",),
         "dp/layer.py",
-        "if norm > self._clip_l2 * encoding.scale * (1 + 2.0**-30):",
+        "if norm > self._sensitivity(encoding) * (1 + 2.0**-30):",
         "if False:",
         ("tests/dp/test_layer.py::test_an_encoding_that_skipped_the_clipping_is_not_sent",),
     ),
@@ -270,6 +270,30 @@ GUARDS = (
         "if not multiplier > 0:",
         "if False:",
         ("tests/dp/test_layer.py",),
+    ),
+    Guard(
+        "discrete noise is fine enough for the accountant",
+        ("D10",),
+        "dp/layer.py",
+        "if not SMALLEST_SIGMA <= sigma <= SIGMA_MAX:",
+        "if False:",
+        ("tests/dp/test_layer.py::test_d10_noise_on_too_coarse_a_grid_is_refused_as_the_accountant_does_not_know_it",),
+    ),
+    Guard(
+        "discrete noise is accounted as a little less of the continuous one",
+        ("D10",),
+        "dp/accountant.py",
+        "charge.noise_multiplier * _SMOOTHED",
+        "charge.noise_multiplier",
+        (f"{ACCOUNTANT}::test_one_discrete_release_is_within_the_claim_by_summing_over_the_integers",),
+    ),
+    Guard(
+        "the accountant agrees with a second one",
+        ("D10",),
+        "dp/accountant.py",
+        "PoissonSampledDpEvent(rate,",
+        "PoissonSampledDpEvent(rate / 1.02,",
+        ("tests/dp/test_second_accountant.py",),
     ),
     Guard(
         "weights are uniform and the divisor public under DP",

@@ -17,6 +17,7 @@ VERIFIED = "tests/adversary/test_verified.py"
 NATIVE = "tests/adversary/test_native.py"
 WORKERS = "tests/he/test_workers.py"
 BFV_ENGINE = "tests/he/test_bfv.py"
+ACCOUNTANT = "tests/dp/test_accountant.py"
 MASKS = "tests/smpc/masks"
 
 

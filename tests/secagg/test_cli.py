@@ -175,6 +175,12 @@ def test_bench_writes_what_it_prints(tmp_path: Path) -> None:
     assert "integer sum exact: yes" in done.stdout
 
 
+def test_plan_explains_a_delta_that_is_too_large_for_so_many_clients() -> None:
+    plan = ("plan", "--backend", "dp", *SMALL, "--rounds", "2", "--set", "noise_multiplier=2.0", "--set")
+    assert "warning             delta = 0.5 is larger than 1/" in secagg(*plan, "target_delta=0.5").stdout
+    assert "warning" not in secagg(*plan, "target_delta=1e-5").stdout
+
+
 def test_bench_obeys_a_weak_degree_and_says_what_it_attains() -> None:
     done = secagg("bench", "--backend", "secaggplus", "--set", "degree=10", "--params", "10", "--clients", "24")
     assert done.returncode == 0, done.stderr
