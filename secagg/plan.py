@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from secagg.bench import Workload, encoding_for, run_bench
+from secagg.bench import Workload, encoding_for, run_bench, smallest_cohort
 from secagg.driver import Driver
 from secagg.errors import Refused
-from secagg.registry import Composition
+from secagg.registry import Composition, build
 from secagg.spec import task_digest
 from secagg.vectors import Layout
 
@@ -67,12 +67,13 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
     """Plan `rounds` rounds of `params` parameters among `clients` clients. Raises `Refused`."""
     backend = composition.backend
     workload = Workload(params, clients)
-    driver = Driver(backend, workload.names())
+    driver = Driver(backend, workload.names(), minimum_cohort=smallest_cohort(backend))
+    layout = composition.layout(Layout.flat(params))
     # No set-up is run for a plan: the spec is only asked what it costs.
     spec = driver.spec(
         rounds,
-        layout=composition.layout(Layout.flat(params)),
-        encoding=encoding_for(backend, clients),
+        layout=layout,
+        encoding=encoding_for(backend, clients, layout.size),
         task=task_digest(b"plan"),
     )
     backend.check(spec)
@@ -113,6 +114,10 @@ def _measured_seconds(composition: Composition, params: int, clients: int) -> tu
         client = median(report.client.protect_cpu_s + report.client.reveal_cpu_s for report in reports)
         return client, median(report.server.total_cpu_s for report in reports)
 
+    if smallest_cohort(composition.backend) > _CALIBRATION_CLIENTS[0]:
+        # A share of noise costs the same, whatever it is calibrated to.
+        fewer = {"survivors": _CALIBRATION_CLIENTS[0], "colluders": 1}
+        composition = build(composition.name, {**composition.backend.parameters, **fewer})
     small, large = (min(params, size) for size in _CALIBRATION_PARAMS)
     few, more = _CALIBRATION_CLIENTS
     client_small, server_small = measure(small, few)

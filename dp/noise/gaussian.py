@@ -1,18 +1,18 @@
 """The discrete Gaussian N_Z(0, v) by table: three to ten times as quick as `secagg.gaussian`, seen in a shared cache.
 
 Up to v = 2^20 one alias table holds the distribution. Beyond, two draws are folded, X = X2 + k X1, with X1 of variance
-(v - v2) / k^2 and X2 of variance v2 = (2.125 k)^2; X1 may be folded itself. Completing the square,
+(v - v2) / k^2 and X2 of variance v2 = (2.625 k)^2; X1 may be folded itself. Completing the square,
 
     P(x) = exp(-x^2 / 2v) / (Z1 Z2) * sum_y exp(-(y - c x)^2 / 2 s^2),   s^2 = v1 v2 / v,   c = k v1 / v
 
 and by Poisson summation the sum is sqrt(2 pi) s, whatever x, to a factor 1 +- 2.1 exp(-2 pi^2 s^2) (Micciancio,
-Walter 2017, IACR ePrint 2017/259, prove the same of lattices). k is so small that s >= 2: a factor of 1 +- 2^-112.
+Walter 2017, IACR ePrint 2017/259, prove the same of lattices). k is so small that s >= 2.5: a factor of 1 +- 2^-176.
 
-A table errs by less than 2^-100 in statistical distance: it ends at 12 standard deviations, beyond which lie 2^-103,
+A table errs by less than 2^-164 in statistical distance: it ends at 16 standard deviations, beyond which lie 2^-180,
 and every chance is a multiple of 2^-192.
 
 Guarantee: given a uniform key from `rng` and AES-256 as a pseudorandom function, the draws are independent, each
-within statistical distance 2^-96 of N_Z(0, v), for every v from 1/4 to 2^116. `DISTANCE` is that figure, for delta.
+within statistical distance 2^-160 of N_Z(0, v), for every v from 1/4 to 2^116. `DISTANCE` is that figure, for delta.
 
 Leakage: that of `dp.noise.alias`. Who shares the processor's cache may learn about the noise.
 """
@@ -31,11 +31,11 @@ from dp.noise.alias import AliasTable, rounded
 from secagg.errors import Refused
 from secagg.gaussian import SIGMA_MAX, SIGMA_MIN, Keystream, Rng
 
-DISTANCE = 2.0**-96
-TAIL = 12
+DISTANCE = 2.0**-160
+TAIL = 16
 _LARGEST_TABLE = Fraction(2**20)
 _LARGEST_STEP = 240
-_STEP_SIGMA = Fraction(17, 8)
+_STEP_SIGMA = Fraction(21, 8)
 _FIXED = 256
 
 

@@ -6,11 +6,11 @@ exp(-v) I_|x|(v) with the modified Bessel function I, and is computed downwards 
 
     I_{x-1}(v) = I_{x+1}(v) + (2 x / v) I_x(v)
 
-in whole numbers (Miller's method), from where less than 2^-120 lies beyond, then divided by the sum. What the start
-neglects is below 2^-100. Drawing is by alias table.
+in whole numbers (Miller's method), from where less than 2^-184 lies beyond, then divided by the sum. What the start
+neglects is below 2^-164. Drawing is by alias table.
 
 Guarantee: given a uniform key from `rng` and AES-256 as a pseudorandom function, the draws are independent, each
-within statistical distance 2^-96 of Skellam(v), for every v from 1 to 2^26. `DISTANCE` is that figure, for delta.
+within statistical distance 2^-160 of Skellam(v), for every v from 1 to 2^26. `DISTANCE` is that figure, for delta.
 
 Leakage: that of `dp.noise.alias`. No sampler of Skellam noise here leaves the cache without a trace.
 """
@@ -29,10 +29,10 @@ from dp.noise.alias import AliasTable, rounded
 from secagg.errors import Refused
 from secagg.gaussian import Keystream, Rng
 
-DISTANCE = 2.0**-96
+DISTANCE = 2.0**-160
 VARIANCE_MIN, VARIANCE_MAX = 1.0, 2.0**26
-_BEYOND_BITS = 120
-_START = 1 << 256
+_BEYOND_BITS = 184
+_START = 1 << 320
 
 
 def skellam(variance: float, size: int, *, rng: Rng = secrets.token_bytes) -> NDArray[np.int64]:

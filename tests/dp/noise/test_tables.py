@@ -29,7 +29,7 @@ from tests.secagg.exact import (
 )
 
 UNITS = Decimal(2**192)
-LIMIT = Decimal(2.0**-100)
+LIMIT = Decimal(2.0**-164)
 
 
 def distance(chances: dict[int, int], exact: dict[int, Decimal]) -> Decimal:
@@ -59,14 +59,14 @@ def exact_skellam(variance: int) -> dict[int, Decimal]:
 
 
 @pytest.mark.parametrize("sigma", [0.5, 0.77, 1.0, 2.5, 10.0, 60.3, 510.0, 1024.0])
-def test_a_gaussian_table_is_within_2_to_minus_100_of_the_exact_distribution(sigma: float) -> None:
+def test_a_gaussian_table_is_within_2_to_minus_164_of_the_exact_distribution(sigma: float) -> None:
     with localcontext(prec=80):
         variance = Fraction(sigma) ** 2
         assert distance(held(gaussian_table(variance)), exact_gaussian(variance)) < LIMIT
 
 
 @pytest.mark.parametrize("variance", [1, 3, 20, 100])
-def test_a_skellam_table_is_within_2_to_minus_100_of_a_difference_of_poissons(variance: int) -> None:
+def test_a_skellam_table_is_within_2_to_minus_164_of_a_difference_of_poissons(variance: int) -> None:
     with localcontext(prec=80):
         assert distance(held(skellam_table(float(variance))), exact_skellam(variance)) < LIMIT
 
@@ -99,7 +99,7 @@ def test_a_folded_draw_has_the_chances_of_the_discrete_gaussian(variance: Fracti
             around = round(centre * x)
             total = sum(weight(y, high) * weight(x - step * y, low) for y in range(around - 45, around + 46))
             ratios.append(total / weight(x, variance))
-        assert max(abs(ratio / ratios[0] - 1) for ratio in ratios) < Decimal(2.0**-108)
+        assert max(abs(ratio / ratios[0] - 1) for ratio in ratios) < Decimal(2.0**-175)
 
 
 def test_whatever_the_variance_the_fold_is_smooth() -> None:
@@ -109,7 +109,7 @@ def test_whatever_the_variance_the_fold_is_smooth() -> None:
         variance = Fraction(sigma) ** 2
         while variance > gaussian._LARGEST_TABLE:
             _, high, low = folded(variance)
-            assert high * low / variance >= 4
+            assert high * low / variance >= 6.25
             assert low <= gaussian._LARGEST_TABLE
             variance = high
 
@@ -221,9 +221,9 @@ def test_a_negative_size_is_refused(draw: Callable[..., NDArray[np.int64]]) -> N
 
 # SHA-256 of 100,000 draws as little-endian int64 under counting_rng("known answers").
 KNOWN = {
-    ("gaussian", 1.0): "681c0bbb84683126606d53dd77164fb50f1231dfd94e19517be9620d350bf446",
-    ("gaussian", 1e5): "175e9c6445b633a59b9a0003c43011d1ad60df136c8b15ec2f118689a95dd8c1",
-    ("skellam", 100.0): "14091851f1a689b99b84caf28c36da1c7593ad2db4f83d0790cb77a29dec452e",
+    ("gaussian", 1.0): "0a1ccb40500f76c944171f16c753bf62c3a8bbabac13f17c2026a3aa9f0c1168",
+    ("gaussian", 1e5): "66d597f28449a79cb176258485602a6a7ce31221a186f381594e8e34f2d7b0b6",
+    ("skellam", 100.0): "5d65a7d251cdad4aa5b2e29a2095f04278fe7261b74124381263d07532747b62",
 }
 
 
