@@ -142,7 +142,7 @@ def test_skellam_noise_has_the_renyi_divergence_of_its_bound(variance: float, sh
         divergence = math.log(float(np.exp(order * here + (1 - order) * there).sum())) / (order - 1)
         gaussian = order * shift**2 / (2 * variance)
         excess = (1 + 3 / shift) / variance
-        assert gaussian * 0.75 < divergence <= gaussian * (1 + excess)
+        assert gaussian * 0.6 < divergence <= gaussian * (1 + excess)
 
 
 def test_skellam_noise_whose_excess_counts_is_refused() -> None:
@@ -331,7 +331,7 @@ def test_narrow_rings_and_stochastic_rounding_carry_it(modulus_bits: int) -> Non
 @pytest.mark.parametrize("name", ["dp", "dp+smpc"])
 def test_local_noise_is_all_in_every_vector(name: str) -> None:
     composition = build(name, {"noise": "local", "noise_multiplier": 2.0})
-    error, _, outcome = run(composition)
+    error, _, _ = run(composition)
     assert np.std(error) == pytest.approx(2.0 * math.sqrt(6), rel=0.06)
     assert composition.guarantees.privacy is not None
     assert composition.guarantees.privacy["adjacency"] == "replace"
