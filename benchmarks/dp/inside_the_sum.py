@@ -3,15 +3,16 @@
     python -m benchmarks.dp.inside_the_sum [--params N] [--clients C] [--repeat R] [--backends X ...] [--json FILE]
 
 CPU seconds of one client up to its last byte (`protect` of `secagg bench`), medians over repeats that take turns.
-`overhead` is what noise, clipping and rounding cost in all, over the sampler's own time for as many draws: 1 would be the
-draws and nothing else. `dp+X` is measured without rotation and with it; the rotation stands beside a pass that only
-reads and writes the vector, so that its cost is told apart from the memory's.
+`overhead` is what noise, clipping and rounding cost in all, over the sampler's own time for as many draws: 1 would be
+the draws and nothing else. `dp+X` is measured without rotation and with it; the rotation by itself stands beside a pass
+that only reads and writes the vector.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import secrets
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -21,14 +22,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dp.placement import Placement
+from dp.placement import Placement, Sampler
 from secagg.bench import Workload, run_bench
-from secagg.gaussian import Rng
 from secagg.registry import build
 from secagg.rotation import Rotation
 
 BACKENDS = ("smpc", "secaggplus", "ckks", "bfv")
-SAMPLERS = ("data-independent", "table")
+SAMPLERS: tuple[Sampler, ...] = ("data-independent", "table")
 SHARE_SIGMA = 2.0**24
 
 
@@ -42,9 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     alone = {sampler: seconds(draws(sampler, options.params), options.repeat) for sampler in SAMPLERS}
     turned, passed = rotation(options.params, options.repeat)
-    rows = {
-        name: protect(name, Workload(options.params, options.clients), options.repeat) for name in options.backends
-    }
+    rows = {name: protect(name, Workload(options.params, options.clients), options.repeat) for name in options.backends}
     show(rows, alone, turned=turned, passed=passed, params=options.params)
     if options.json:
         figures = {"sampler_s": alone, "rotation_s": turned, "pass_s": passed, "protect_s": rows}
@@ -62,9 +60,9 @@ def seconds(run: Callable[[], object], repeat: int) -> float:
     return statistics.median(taken)
 
 
-def draws(sampler: str, params: int, rng: Rng = np.random.default_rng().bytes) -> Callable[[], object]:
-    placement = Placement("local", sampler=sampler)  # type: ignore[arg-type]
-    return lambda: placement.noise(SHARE_SIGMA, params, rng)
+def draws(sampler: Sampler, params: int) -> Callable[[], object]:
+    placement = Placement("local", sampler=sampler)
+    return lambda: placement.noise(SHARE_SIGMA, params, secrets.token_bytes)
 
 
 def rotation(params: int, repeat: int) -> tuple[float, float]:
