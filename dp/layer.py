@@ -359,10 +359,12 @@ def _resolve(parameters: ClientLevelParameters, placement: Placement) -> float:
 
 def _noisy(sees: Mapping[str, tuple[str, ...]], where: Where) -> Mapping[str, tuple[str, ...]]:
     """What the parties see, once it carries the clients' noise."""
+
+    def noisy(thing: str) -> str:
+        if where == "local" and "update" in thing:
+            return f"{thing}, each with all of its client's noise"
+        return f"{thing}, with the noise of every client in it" if "sum" in thing else thing
+
     if where == "server":
         return sees
-    carries = "each with all of its client's noise" if where == "local" else "with the noise of every client in it"
-    return {
-        party: tuple(f"{thing}, {carries}" if "sum" in thing or "update" in thing else thing for thing in things)
-        for party, things in sees.items()
-    }
+    return {party: tuple(map(noisy, things)) for party, things in sees.items()}

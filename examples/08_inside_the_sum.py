@@ -1,7 +1,7 @@
 """Levels 2 and 3 at once: differential privacy that trusts no server, with noise inside the sum.
 
-Every client clips its update, rotates it, rounds it to whole numbers, and adds a share of discrete Gaussian noise before
-the masks of `secaggplus` hide it. Nobody sees the sum without noise: what the server adds up carries it already. The
+Every client clips its update, rotates it, rounds it to whole numbers, and adds a share of discrete Gaussian noise
+before the masks of `secaggplus` hide it. Nobody sees the sum without noise: what the server adds up carries it. The
 shares are calibrated to the fewest clients whose sum may be opened, less one that may tell its share to the server.
 
 Beside it, what other answers to "who adds the noise" cost at the same epsilon. A server that adds it needs less, and is

@@ -122,7 +122,7 @@ def test_stochastic_rounding_takes_nothing_from_the_mean_on_a_coarse_grid(name: 
 
 
 def test_dp_refuses_to_round_by_chance() -> None:
-    """Its clip has room for half a step a coordinate, which a whole one would exceed (D8)."""
+    """That the rounding of a clipped vector fails, however improbable, is charged only for noise at clients (D8)."""
     encoding = FixedPoint.fit(clients=4, value_bound=1.0, divisor=4, rounding="stochastic")
     driver = Driver(build("dp").backend, [f"site-{number}" for number in range(4)])
     with pytest.raises(Refused, match="dp: rounding is 'stochastic', expected 'nearest'"):

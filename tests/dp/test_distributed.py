@@ -413,9 +413,3 @@ def test_an_encoding_that_skipped_the_clipping_gets_no_noise_and_is_not_sent() -
     unclipped = encoding.encode(np.full(SIZE, 0.01, np.float32)).integers
     with pytest.raises(InvalidUpdate, match="the encoded update has norm"):
         composition.layers[0].onto(unclipped, encoding, counting_rng("x"))
-
-
-def test_stochastic_rounding_needs_noise_at_the_clients() -> None:
-    composition = build("dp+smpc", {"noise": "server"})
-    with pytest.raises(Refused, match="rounding is 'stochastic', expected 'nearest'"):
-        spec_of(composition, encoding_of(composition, rounding="stochastic"))
