@@ -38,14 +38,14 @@ GENESIS = "0" * 64
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DOMAIN = b"dp/v1/ledger"
 _FIELDS = {"body", "hash", "index", "kind", "previous", "torn"}
-Unit = Literal["client", "row"]
+Unit = Literal["client", "sample"]
 
 
 class Budget(Settings):
     """What each unit of a population may be charged in all: `epsilon` at `delta`.
 
     `population` names whose data it is, such as "heart-disease": all runs on the same data share one name, hence one
-    budget. `unit` is the whole site ("client") or one of its rows ("row").
+    budget. `unit` is the whole site ("client") or one row of its data ("sample").
     """
 
     population: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]

@@ -2,12 +2,13 @@
 
 A server that has two sums of one model over client sets that differ by one client has that client's update: it
 subtracts (arXiv 2106.03328). It need not choose the cohorts so: whom it declares to have vanished is its own say, and
-the clients of most backends never learn who survived. A site therefore takes part in one spec for each model,
-whatever the cohorts of the others are. Across new models two sums have different updates in them, but of much the
-same data; where the cohorts differ by few, that is warned of.
+the clients of most backends never learn who survived. A site therefore gives each model one update, whatever the
+cohorts of other rounds are; a session that was interrupted goes on from its own stored state, not from here. Across
+new models two sums have different updates in them, but of much the same data; where the cohorts differ by few, that is
+warned of.
 
-Guarantee: as long as the memory lasts (with a file: also beyond a restart), a server gets no update of this site to
-the same model under two specs. A round that failed before the site contributed may be repeated; one that failed after
+Guarantee: as long as the memory lasts (with a file: also beyond a restart), a server gets one update of this site to
+one model. A round that failed before the site contributed may be repeated; one that failed after
 it may not, since nobody can show the site that nothing came of it. A file that is rolled back forgets.
 """
 
@@ -45,14 +46,12 @@ class Participation:
             self._read(path)
 
     def check(self, spec: RoundSpec, model: str) -> None:
-        """Raise `Aborted` if the update to `model` (a digest) went into another sum. Warns of `CloseCohorts`."""
+        """Raise `Aborted` if the update to `model` (a digest) was given before. Warns of `CloseCohorts`."""
         known = self._specs.get(model)
-        if known == spec.digest.hex():
-            return
         if known is not None:
             raise Aborted(
-                "this site has given its update to this very model, under another spec: the server chooses who is left "
-                "out of a sum, and two sums of one model may have difference size 1"
+                "this site has given its update to this very model before: the server chooses who is left out of a "
+                "sum, and two sums of one model, under one spec or two, may have difference size 1"
             )
         cohort = _clients(spec)
         for earlier, number in self._cohorts.items():
@@ -72,8 +71,6 @@ class Participation:
             Aborted: as in `check`. Refused: the file cannot be written.
         """
         self.check(spec, model)
-        if model in self._specs:
-            return
         if self._path is not None:
             self._append(self._path, spec, model)
         self._remember(model, spec.digest.hex(), _clients(spec), spec.round)

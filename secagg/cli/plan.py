@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -33,13 +33,12 @@ def command(
     parameters = for_rounds(backend, read_files(parse_settings(settings), folder=Path()), rounds)
     composition = build(backend, parameters)
     plan = make_plan(composition, params=params, clients=clients, rounds=rounds)
-    spent = composition.spent(rounds, clients=clients) or {}
-    _print(plan, spent.get("warnings", ()))
+    _print(plan, composition.spent(rounds, clients=clients) or {})
     if json_file is not None:
         write_json(json_file, plan.model_dump_json(by_alias=True, indent=2))
 
 
-def _print(plan: Plan, warnings: Sequence[str]) -> None:
+def _print(plan: Plan, spent: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     from secagg.cli.options import sees
@@ -63,10 +62,10 @@ def _print(plan: Plan, warnings: Sequence[str]) -> None:
         privacy = plan.privacy
         line("privacy", f"epsilon {privacy.epsilon:.3f} at delta {privacy.delta:g} for each {privacy.unit}")
         line("", f"noise multiplier {privacy.noise_multiplier:.4f}, sampling rate {privacy.sampling_rate:g}")
-        if privacy.sampling_rate < 1:
+        if "epsilon_roster" in spent:
             line("", "against outsiders only, and only if cohorts are secret Poisson samples;")
-            line("", "to whoever sees the roster, each participation counts in full (sampling_rate=1)")
-    for warning in warnings:
+            line("", f"to whoever sees the roster, epsilon {spent['epsilon_roster']:.3f}: a round counts in full")
+    for warning in spent.get("warnings", ()):
         line("warning", warning)
     for party, things in plan.sees.items():
         line(sees(party), "; ".join(things))

@@ -53,17 +53,17 @@ def test_d6_an_exhausted_budget_refuses_to_take_part(path: Path) -> None:
 
 def test_d6_charges_of_any_kind_and_run_share_one_budget(path: Path) -> None:
     ledger = Ledger(path, "site-0")
-    rows = Budget(population="heart", epsilon=3.0, delta=1e-6, unit="row")
+    samples = Budget(population="heart", epsilon=3.0, delta=1e-6, unit="sample")
     ledger.spend(CHARGE, budget=BUDGET, run=RUN, round_number=1)
     ledger.spend(Charge(4.0), budget=BUDGET, run="cd" * 16, round_number=1)
-    spend(ledger, Charge(1.2, 100, 0.01), rows)
+    spend(ledger, Charge(1.2, 100, 0.01), samples)
     spend(ledger, CHARGE, Budget(population="lungs", epsilon=8.0, delta=1e-5))
     book = read_book(path)
     assert book.epsilon(BUDGET) == composed_epsilon([CHARGE, Charge(4.0)], delta=1e-5) == ledger.epsilon(BUDGET)
-    assert book.epsilon(rows) == composed_epsilon([Charge(1.2, 100, 0.01)], delta=1e-6)
+    assert book.epsilon(samples) == composed_epsilon([Charge(1.2, 100, 0.01)], delta=1e-6)
     assert {key: len(account.charges) for key, account in book.accounts.items()} == {
         ("heart", "client"): 2,
-        ("heart", "row"): 1,
+        ("heart", "sample"): 1,
         ("lungs", "client"): 1,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import ACCOUNTANT, BFV, BFV_ENGINE, CKKS, SMPC, VERIFIED, Guard
+from tests.guards.guard import ACCOUNTANT, BFV, BFV_ENGINE, CKKS, OPENINGS, SEEDS, SMPC, VERIFIED, Guard
 
 GUARDS = (
     Guard(
@@ -36,6 +36,22 @@ GUARDS = (
         "if len(body) != count * record_bytes:",
         "if False:",
         (f"{CKKS}::test_c1_a_server_refuses_a_key_message_that_carries_more_than_a_public_key",),
+    ),
+    Guard(
+        "records have the one length of their preset",
+        ("C4", "C7"),
+        "he/residues.py",
+        "if len(body) != count * record_bytes:",
+        "if False:",
+        (f"{CKKS}::test_c7_records_of_another_preset_are_rejected_by_their_length",),
+    ),
+    Guard(
+        "a secret key is not bytes",
+        ("C1",),
+        "he/local_key.py",
+        "    def __repr__(self)",
+        "    def __bytes__(self) -> bytes:\n        return self._octets\n\n    def __repr__(self)",
+        (f"{CKKS}::test_c1_a_secret_key_fits_no_message",),
     ),
     Guard(
         "parameters stay within the security table",
@@ -235,25 +251,49 @@ GUARDS = (
         "the holder counts rounds against its budget",
         ("C6",),
         "he/ckks/flooded/scheme.py",
-        "self.budget.check(spec.round)\n        secret",
+        "check_round(spec.round, self.rounds)\n        secret",
         "secret",
         (f"{CKKS}::test_c6_a_round_over_the_query_budget_is_refused_by_name",),
     ),
     Guard(
         "a round of a key is opened once",
         ("C6",),
-        "he/ckks/flooded/flooding.py",
-        "if (key, number) in self._opened:",
-        "if False:",
-        (f"{CKKS}::test_c6_a_second_spec_for_one_round_opens_no_second_sum",),
+        "he/rounds.py",
+        "if not opened.first(",
+        "if opened.first(",
+        (f"{OPENINGS}::test_c6_a_second_spec_for_one_round_opens_no_second_sum",),
     ),
     Guard(
-        "an opening is counted before it happens",
+        "an opening is noted by a holder of a sum that the server added",
         ("C6",),
-        "he/ckks/flooded/scheme.py",
-        "self._budget.spend(self._spec.setup, self._spec.round)",
+        "he/rounds.py",
+        "open_once(self._opened, self.spec)",
         "pass",
-        (f"{CKKS}::test_c6_a_second_spec_for_one_round_opens_no_second_sum",),
+        (f"{OPENINGS}::test_c6_a_second_session_for_one_spec_opens_no_sum_without_a_client",),
+    ),
+    Guard(
+        "an opening is noted by a holder that adds",
+        ("C6",),
+        "he/verified.py",
+        "open_once(self._opened, self.spec)",
+        "pass",
+        (f"{OPENINGS}::test_c6_a_second_session_for_one_spec_opens_no_sum_without_a_client",),
+    ),
+    Guard(
+        "an opening is noted under selective encryption",
+        ("C6",),
+        "he/selective/backend.py",
+        "messages.opened = self.opened",
+        "pass",
+        (f"{OPENINGS}::test_c6_a_second_session_for_one_spec_opens_no_sum_without_a_client",),
+    ),
+    Guard(
+        "two clients never have one seed",
+        ("C8",),
+        "he/sums.py",
+        "if not self._seen.isdisjoint(drawn):",
+        "if False:",
+        (f"{SEEDS}::test_c8_a_client_with_another_clients_seed_is_rejected",),
     ),
     Guard(
         "a shared key must be acknowledged",
@@ -411,7 +451,7 @@ GUARDS = (
         "seeds of one message are distinct",
         ("C8",),
         "he/sums.py",
-        "if len({seed.tobytes() for seed in seeds}) != len(seeds):",
+        "if len(drawn) != len(seeds):",
         "if False:",
         (f"{BFV_ENGINE}::test_transparent_ciphertexts_and_repeated_seeds_are_malformed",),
     ),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dp.accountant import epsilon
 from he.selective.mask import to_text
 from secagg.cli.options import parse_settings
 from secagg.errors import Refused
@@ -186,7 +187,7 @@ def test_bench_obeys_a_weak_degree_and_says_what_it_attains() -> None:
     assert done.returncode == 0, done.stderr
     attained = done.stdout.splitlines()[-1]
     assert attained.startswith("attained: degree 10, threshold ")
-    assert "an active server with 2 of 24 clients singles one out with a probability of up to" in attained
+    assert "an active server with 2 of 24 clients may single one out" in attained
 
 
 def test_a_mask_of_selective_encryption_comes_from_a_file(tmp_path: Path) -> None:
@@ -210,6 +211,13 @@ def test_plan_says_what_it_measures_where_that_is_refused(tmp_path: Path) -> Non
     (tmp_path / "mask.txt").write_text(to_text(np.arange(50_000) % 4 == 0))
     told = mistake("plan", "--backend", "selective", "--params", "50000", "--set", f"mask_file={tmp_path / 'mask.txt'}")
     assert "seconds are measured on 40000 parameters, which are refused: mask: not the mask of 40000" in told
+
+
+def test_plan_with_sampling_says_what_holds_for_whoever_sees_the_roster() -> None:
+    settings = ("--set", "noise_multiplier=2.0", "--set", "sampling_rate=0.1")
+    told = secagg("plan", "--backend", "dp", *SMALL, "--rounds", "4", *settings).stdout
+    assert "against outsiders only" in told
+    assert f"to whoever sees the roster, epsilon {epsilon(2.0, 4, delta=1e-5):.3f}: a round counts in full" in told
 
 
 def test_plan_writes_what_it_prints(tmp_path: Path) -> None:
