@@ -52,6 +52,7 @@ def limitations(placement: Placement) -> tuple[str, ...]:
     return (
         f"a sum of fewer than {placement.survivors} clients, or with more than {placement.colluders} that tell their "
         "noise or add none, has less noise than is claimed: a server that breaks the protocol for one is not covered",
+        "whoever this backend lets open single updates finds one share of the noise in each",
         "that a client took part is no secret, only what it sent",
     )
 

@@ -233,6 +233,12 @@ class ClientLevel:
                 "dp: a share of the noise hides a client only within a sum, and this backend shows single updates, "
                 "or parts of them; say noise = 'local', or noise = 'server', which trusts the server"
             )
+        if where == "distributed" and inner.result_at == "clients":
+            # Where the sum appears at the clients, each of them has the key to every update.
+            raise Refused(
+                "dp: the clients share the key, so that a colluder opens single updates, with one share of the noise "
+                "in each; say key_mode = 'holder', or noise = 'local'"
+            )
         privacy = {
             "unit": "client",
             "adjacency": adjacency(self._placement),

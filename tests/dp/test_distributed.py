@@ -353,6 +353,14 @@ def test_shares_of_noise_are_refused_where_single_updates_show(name: str) -> Non
         build(name, {"noise": "distributed"})
 
 
+def test_d7_shares_of_noise_are_refused_where_a_colluder_has_the_key() -> None:
+    shared = {"key_mode": "shared", "acknowledge_shared_key": True}
+    for name in ("dp+ckks", "dp+bfv"):
+        with pytest.raises(Refused, match="the clients share the key"):
+            build(name, shared)
+        assert build(name, {**shared, "noise": "local"}).guarantees.result_at == "clients"
+
+
 def test_what_the_server_sees_is_said_to_be_noisy_and_whom_it_holds_against() -> None:
     guarantees = build("dp+secaggplus", {"threat": "active"}).guarantees
     assert guarantees.adversary == "passive"

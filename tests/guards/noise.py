@@ -92,6 +92,14 @@ GUARDS = (
         (f"{DISTRIBUTED}::test_shares_of_noise_are_refused_where_single_updates_show",),
     ),
     Guard(
+        "shares of noise only where no colluder has the key",
+        ("D7", "C8"),
+        "dp/layer.py",
+        'if where == "distributed" and inner.result_at == "clients":',
+        "if False:",
+        (f"{DISTRIBUTED}::test_d7_shares_of_noise_are_refused_where_a_colluder_has_the_key",),
+    ),
+    Guard(
         "noise that the server adds is said to be the server's",
         ("D7",),
         "dp/claims.py",
