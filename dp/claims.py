@@ -29,7 +29,7 @@ _MECHANISMS = {"gaussian": "discrete Gaussian", "skellam": "Skellam"}
 
 def noise_name(placement: Placement) -> str:
     """What noise it is and who adds it, in a few words."""
-    name = _MECHANISMS[placement.mechanism]
+    name = _MECHANISMS[placement.mechanism] + (" from tables" if placement.sampler == "table" else "")
     if placement.where == "distributed":
         return (
             f"{name}, a share from every client: all of it from {placement.survivors} survivors less "
