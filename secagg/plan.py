@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from secagg.bench import Workload, encoding_for, run_bench
+from secagg.bench import Workload, encoding_for, run_bench, smallest_cohort
 from secagg.driver import Driver
 from secagg.errors import Refused
-from secagg.registry import Composition
+from secagg.registry import Composition, build
 from secagg.spec import MIN_COHORT, RoundSpec, task_digest
 from secagg.vectors import Layout
 
@@ -93,10 +93,11 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
 def _spec(composition: Composition, workload: Workload, number: int) -> RoundSpec:
     """The spec of a round. No set-up is run for a plan: it is only asked what it costs. Raises `Refused`."""
     backend = composition.backend
-    spec = Driver(backend, workload.names()).spec(
+    layout = composition.layout(Layout.flat(workload.params))
+    spec = Driver(backend, workload.names(), minimum_cohort=smallest_cohort(backend)).spec(
         number,
-        layout=composition.layout(Layout.flat(workload.params)),
-        encoding=encoding_for(backend, workload.clients),
+        layout=layout,
+        encoding=encoding_for(backend, workload.clients, layout.size),
         task=task_digest(b"plan"),
     )
     backend.check(spec)
@@ -120,8 +121,12 @@ def _measured_seconds(composition: Composition, params: int, clients: int) -> tu
         client = median(report.client.protect_cpu_s + report.client.reveal_cpu_s for report in reports)
         return client, median(report.server.total_cpu_s for report in reports)
 
-    few = _smallest_cohort(composition, params, MIN_COHORT, clients)
-    more = _smallest_cohort(composition, params, few + max(6, few // 4), 4 * few)
+    if smallest_cohort(composition.backend) > MIN_COHORT:
+        # A share of noise costs the same, whatever it is calibrated to.
+        fewer = {"survivors": MIN_COHORT, "colluders": 1}
+        composition = build(composition.name, {**composition.backend.parameters, **fewer})
+    few = _allowed_cohort(composition, params, MIN_COHORT, clients)
+    more = _allowed_cohort(composition, params, few + max(6, few // 4), 4 * few)
     # The more clients, the fewer parameters: a cohort that must be large is measured as quickly.
     small, large = (min(params, size * MIN_COHORT // few) for size in _CALIBRATION_PARAMS)
     client_small, server_small = measure(small, few)
@@ -138,7 +143,7 @@ def _measured_seconds(composition: Composition, params: int, clients: int) -> tu
     return at_full_size(client_small, client_large), (once + each * clients) * growth
 
 
-def _smallest_cohort(composition: Composition, params: int, least: int, most: int) -> int:
+def _allowed_cohort(composition: Composition, params: int, least: int, most: int) -> int:
     """The first of `least` to `most` clients, in steps of an eighth, that the parameters allow. Raises `Refused`."""
     clients = least
     while True:

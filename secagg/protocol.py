@@ -198,8 +198,17 @@ class Layer(Protocol):
     name: str
     parameters: Mapping[str, Any]
 
+    def around(self, inner: Guarantees) -> Layer:
+        """This layer as it is around `inner`: with what a parameter means there that was left out. It may be `self`."""
+
     def check(self, spec: RoundSpec) -> None:
         """Raise `Refused` if the layer cannot keep its promise under `spec`."""
+
+    def encoding(self, value_bound: float, *, clients: int, size: int) -> Mapping[str, Any]:
+        """What the layer asks of the encoding of `size` coordinates, as arguments of `FixedPoint.fit`; may be empty.
+
+        `value_bound` is the bound that the update itself asks for.
+        """
 
     def extend(self, layout: Layout) -> Layout:
         """What travels for a model of this layout: the same, or with tensors of the layer's own behind the model's.
