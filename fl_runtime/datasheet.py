@@ -10,7 +10,7 @@ from typing import Any
 from secagg.guarantees import Guarantees
 from secagg.identity import Directory
 
-_LIBRARIES = ("secagg", "numpy", "cryptography", "tenseal", "dp-accounting", "torch")
+_LIBRARIES = ("secagg", "numpy", "cryptography", "tenseal", "dp-accounting", "opacus", "torch")
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,16 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
 
 
 def _privacy(spent: Mapping[str, Any]) -> str:
-    return (
+    claim = (
         f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g} for one {spent['unit']} ({spent['adjacency']}), "
+    )
+    if spent["unit"] == "sample":
+        return claim + (
+            f"after {spent['steps']} steps of the client that spent most, with a noise multiplier of "
+            f"{spent['noise_multiplier']:g} and a clip of {spent['clip_l2']:g} ({spent['noise']}; {spent['noise_source']}), "
+            f"by {spent['accountant']}; sampler: {spent['sampler']}, rate {spent['sampling_rate']:.4g}"
+        )
+    return claim + (
         f"after {spent['rounds']} rounds with a noise multiplier of {spent['noise_multiplier']:g} "
         f"({spent['noise']}), by {spent['accountant']}, every participation counted in full"
     )

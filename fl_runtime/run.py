@@ -116,9 +116,8 @@ def build_backend(experiment: Experiment) -> Composition:
     composition = build(privacy.backend, for_rounds(privacy.backend, privacy.parameters, rounds))
     if (budget := composition.backend.parameters.get("query_budget", rounds)) < rounds:
         raise Refused(f"privacy.query_budget: got {budget}, the experiment has {rounds} rounds; leave it out")
-    if composition.training is not None:
-        raise Refused(f"privacy.backend: no trainer applies {composition.training.name!r} yet")
-    spent = composition.spent(rounds)
+    # What a training component spends, it says when it has trained.
+    spent = composition.spent(rounds) if composition.training is None else None
     if spent is not None and spent["sampling_rate"] != 1:
         raise Refused(
             f"privacy.sampling_rate: got {spent['sampling_rate']:g}, expected 1: cohorts here are no secret Poisson "
@@ -189,7 +188,9 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
     allowed = Policy().max_parameters
     if (parameters := count_parameters(experiment.model, shape=shape, classes=classes)) > allowed:
         raise Refused(f"model: {parameters:,} parameters, a site allows {allowed:,}")
-    trainer = Trainer(build_model(experiment.model, shape=shape, classes=classes, seed=seed))
+    trainer = Trainer(
+        build_model(experiment.model, shape=shape, classes=classes, seed=seed), private=composition.training
+    )
     weights = trainer.weights()
     layout = Layout.of(weights)
     encoding = make_encoding(experiment, federation, composition)
@@ -238,7 +239,7 @@ class _Rounds:
     def _update(self, name: str, task: bytes) -> tuple[NDArray[np.float32], int]:
         encoding = self._prepared.encoding
         vector, weight = self._prepared.sites[name].update(task, uniform_weight=not encoding.weighted)
-        if encoding.weighted:
+        if "clip_l2" not in self._prepared.composition.backend.parameters:
             self.saturated += int(np.count_nonzero(np.abs(vector) > encoding.value_bound))
         return vector, weight
 

@@ -173,7 +173,7 @@ def _instance_norm(layer: Any, inputs: Tensor, gradients: Tensor) -> Pieces:
 
 def _per_channel(normal: Tensor, gradients: Tensor) -> Pieces:
     gradients = gradients.flatten(2) if gradients.dim() > 2 else gradients[:, :, None]
-    weight = (gradients * normal.reshape(gradients.shape)).sum(2)
+    weight = normal.reshape(gradients.shape).mul_(gradients).sum(2)
     return {"weight": Whole(weight), "bias": Whole(gradients.sum(2))}
 
 
@@ -181,7 +181,7 @@ def _layer_norm(layer: nn.LayerNorm, inputs: Tensor, gradients: Tensor) -> Piece
     normal = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
     shape = (len(inputs), -1, math.prod(layer.normalized_shape))
     gradients = gradients.reshape(shape)
-    return {"weight": Whole((gradients * normal.reshape(shape)).sum(1)), "bias": Whole(gradients.sum(1))}
+    return {"weight": Whole(normal.reshape(shape).mul_(gradients).sum(1)), "bias": Whole(gradients.sum(1))}
 
 
 def _prelu(layer: nn.PReLU, inputs: Tensor, gradients: Tensor) -> Pieces:
