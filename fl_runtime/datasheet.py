@@ -99,19 +99,19 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
 
 
 def _privacy(spent: Mapping[str, Any]) -> str:
-    claim = (
-        f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g} for one {spent['unit']} ({spent['adjacency']}), "
-    )
-    if spent["unit"] == "sample":
-        return claim + (
-            f"after {spent['steps']} steps of the client that spent most, with a noise multiplier of "
-            f"{spent['noise_multiplier']:g} and a clip of {spent['clip_l2']:g} ({spent['noise']}; {spent['noise_source']}), "
-            f"by {spent['accountant']}; sampler: {spent['sampler']}, rate {spent['sampling_rate']:.4g}"
-        )
-    return claim + (
-        f"after {spent['rounds']} rounds with a noise multiplier of {spent['noise_multiplier']:g} "
-        f"({spent['noise']}), by {spent['accountant']}, every participation counted in full"
-    )
+    parts = [
+        f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g} for one {spent['unit']} ({spent['adjacency']})",
+        f"noise multiplier {spent['noise_multiplier']:g} ({spent['noise']}), by {spent['accountant']}",
+    ]
+    if "sampler" in spent:
+        parts += [
+            f"after {spent['steps']} steps of the client that spent most, clip {spent['clip_l2']:g}",
+            f"sampler: {spent['sampler']}, rate {spent['sampling_rate']:.4g}",
+            f"noise source: {spent['noise_source']}",
+        ]
+    else:
+        parts.append(f"after {spent['rounds']} rounds, every participation counted in full")
+    return "; ".join(parts)
 
 
 def _inline(values: Mapping[str, Any]) -> str:

@@ -45,7 +45,8 @@ class Trainer:
         private: what acts where clients train (`dp-sgd`), or None.
 
     Raises:
-        Refused: `private` cannot train such a model, or it has buffers (BatchNorm's statistics), other than float32 or no parameters.
+        Refused: the model has buffers (BatchNorm's statistics), other than float32 or no parameters, or `private`
+            cannot train it.
     """
 
     def __init__(

@@ -230,7 +230,7 @@ class Steps(Protocol):
         """Batches of inputs and targets, drawn as the accountant assumes; some may be empty."""
 
     def step(self, inputs: Any, targets: Any, *, correct: Callable[[], None] = ...) -> Any:
-        """One optimiser step. `correct` may add to each `.grad`, from weights alone. Returns the losses, one a sample."""
+        """One optimiser step. `correct` may add to each `.grad`, from weights alone. Returns each sample's loss."""
 
 
 class Training(Protocol):

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from dp.sample.clipping import Criterion, clipping_weights, require_per_sample
+from dp.sample.clipping import Criterion, clipping_weights, require_per_sample, zeroed_gradients
 from dp.sample.layers import Piece, rule_for
 from secagg.errors import Refused
 
@@ -48,6 +48,7 @@ class BookKeeping:
             raise Refused(f"dp-sgd: no rule clips {', '.join(unknown)} (mode 'hooks' or 'functorch' may)")
         self._model, self._clip_l2 = model, clip_l2
         self._layers = {name: layer for name, layer in model.named_modules() if _own_parameters(layer)}
+        self._rules = {name: rule for name, layer in self._layers.items() if (rule := rule_for(layer)) is not None}
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
         """Leave the sum of clipped per-sample gradients in every `.grad`. Returns the losses, `(n,)`, detached."""
@@ -57,12 +58,9 @@ class BookKeeping:
         pieces = list(self._pieces(calls, gradients))
         squares = [piece.squared_norms() for _, piece in pieces]
         weights = clipping_weights(torch.stack(squares).sum(0).sqrt() if squares else losses, self._clip_l2)
-        for parameter in self._model.parameters():
-            if parameter.requires_grad:
-                parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad.zero_()
+        sums = zeroed_gradients(self._model)
         for parameter, piece in pieces:
-            assert parameter.grad is not None
-            parameter.grad.copy_(piece.weighted_sum(weights).view_as(parameter))
+            sums[parameter].copy_(piece.weighted_sum(weights).view_as(parameter))
         return losses.detach()
 
     def close(self) -> None:
@@ -78,10 +76,8 @@ class BookKeeping:
             if call.inputs._version != call.version:
                 raise Refused(f"dp-sgd: what entered layer {call.name!r} was changed in place; set inplace=False")
             layer = self._layers[call.name]
-            rule = rule_for(layer)
-            assert rule is not None
             own = _own_parameters(layer)
-            for name, piece in rule(layer, call.inputs, gradient).items():
+            for name, piece in self._rules[call.name](layer, call.inputs, gradient).items():
                 if name not in own:
                     continue
                 if id(own[name]) in seen:

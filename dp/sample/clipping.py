@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from secagg.errors import InvalidUpdate, Refused
 
@@ -53,3 +53,14 @@ def require_per_sample(losses: Tensor, inputs: Any) -> Tensor:
             "use reduction='none', or dp.sample.losses"
         )
     return losses
+
+
+def zeroed_gradients(model: nn.Module) -> dict[nn.Parameter, Tensor]:
+    """Every trainable parameter's `.grad`, made where there is none, and zero. Kept in place: it may be a view."""
+    gradients = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients[parameter] = parameter.grad.zero_()
+    return gradients

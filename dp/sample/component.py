@@ -177,7 +177,7 @@ class SampleLevel:
         )
         return replace(
             inner,
-            protection=f"sample-level differential privacy ({noise}, clip {asked.clip_l2:g}, at every step of a client) "
+            protection=f"sample-level differential privacy ({noise}, clip {asked.clip_l2:g}, at every step) "
             f"around: {inner.protection}",
             exactness=f"updates carry the noise of local training; {inner.exactness}",
             uniform_weights=True,

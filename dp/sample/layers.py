@@ -43,7 +43,8 @@ class Whole(Piece):
     gradients: Tensor
 
     def squared_norms(self) -> Tensor:
-        return torch.linalg.vector_norm(self.gradients, dim=1).square()
+        norms: Tensor = torch.linalg.vector_norm(self.gradients, dim=1)
+        return norms.square()
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         return weights @ self.gradients

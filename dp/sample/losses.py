@@ -5,7 +5,6 @@ Guarantee: sample i's loss depends on row i of the outputs and the targets alone
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -46,11 +45,3 @@ def dice_cross_entropy(outputs: Tensor, labels: Tensor, *, smooth: float = 1e-5)
     overlap, size = (truth * shares).sum(2), truth.sum(2) + shares.sum(2)
     dice = 1 - (2 * overlap + smooth) / (size + smooth)
     return dice.mean(1) + entropy.reshape(count, -1).mean(1)
-
-
-def classification(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each sample, of one logit for two classes or one for each class: float `(n,)`."""
-    if outputs.shape[1] == 1:
-        truth = labels.to(outputs.dtype)
-        return functional.binary_cross_entropy_with_logits(outputs[:, 0], truth, reduction="none")
-    return torch.nn.functional.cross_entropy(outputs, labels, reduction="none")

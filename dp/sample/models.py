@@ -64,8 +64,9 @@ def probe(
 ) -> bool:
     """Compare the clipped sum of the first two samples with what each gives alone; True if that decided anything.
 
-    `twin` is a copy of `model` that `clipper` has not touched. The probe sees what no list of layers does: samples that a home-made layer or a loss mixes, a parameter that is
-    used outside its layer, a statistic that is kept. Dropout is off meanwhile. Gradients are left changed.
+    `twin` is a copy of `model` that `clipper` has not touched. The probe sees what no list of layers does: samples that
+    a home-made layer or a loss mixes, a parameter that is used outside its layer, a statistic that is kept. Dropout is
+    off meanwhile. Gradients are left changed.
 
     Raises:
         Refused: they differ, or a buffer was changed; the worst parameter or the buffer is named (D8).

@@ -12,7 +12,7 @@ from opacus.grad_sample.grad_sample_module import GradSampleHooks
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleHooksFastGradientClipping
 from torch import Tensor, nn
 
-from dp.sample.clipping import Criterion, clipping_weights, require_per_sample
+from dp.sample.clipping import Criterion, clipping_weights, require_per_sample, zeroed_gradients
 from secagg.errors import Refused
 
 
@@ -30,27 +30,19 @@ class PerSampleGradients:
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
         """As `dp.sample.clipping.Clipper` says. Raises `Refused` for a parameter without per-sample gradients (D8)."""
-        parameters = {name: own for name, own in self._model.named_parameters() if own.requires_grad}
-        for own in parameters.values():
-            own.grad_sample = None  # type: ignore[attr-defined]
-            own.grad = None if own.grad is None else own.grad.zero_()
+        sums = zeroed_gradients(self._model)
+        for parameter in sums:
+            vars(parameter)["grad_sample"] = None
         losses = require_per_sample(criterion(self._model(inputs), targets), inputs)
         torch.autograd.backward(losses.sum())
-        unclipped = [
-            n
-            for n, own in parameters.items()
-            if own.grad is not None and own.grad_sample is None and bool(own.grad.any())
-        ]  # type: ignore[attr-defined]
-        if unclipped:
-            raise Refused(f"dp-sgd: {', '.join(unclipped)}: used outside a layer, so that no clip covers it")
-        gradients = {own: own.grad_sample for own in parameters.values() if own.grad_sample is not None}  # type: ignore[attr-defined]
-        norms = torch.stack([torch.linalg.vector_norm(of.flatten(1), dim=1) for of in gradients.values()])
+        found = {parameter: vars(parameter)["grad_sample"] for parameter in sums}
+        _require_all(self._model, {p for p, total in sums.items() if found[p] is None and bool(total.any())})
+        gradients = {parameter: each.flatten(1) for parameter, each in found.items() if each is not None}
+        norms = torch.stack([torch.linalg.vector_norm(each, dim=1) for each in gradients.values()])
         weights = clipping_weights(torch.linalg.vector_norm(norms, dim=0), self._clip_l2)
-        for own in parameters.values():
-            if own.grad is None:
-                own.grad = torch.zeros_like(own)
-            if own in gradients:
-                own.grad.copy_((weights @ gradients[own].flatten(1)).view_as(own))
+        for parameter, total in sums.items():
+            if parameter in gradients:
+                total.copy_((weights @ gradients[parameter]).view_as(parameter))
         return losses.detach()
 
     def close(self) -> None:
@@ -70,17 +62,14 @@ class Ghost:
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
         """As `dp.sample.clipping.Clipper` says. Raises `Refused` for a parameter without a norm (D8)."""
-        parameters = {name: own for name, own in self._model.named_parameters() if own.requires_grad}
-        for own in parameters.values():
-            own._norm_sample = None  # type: ignore[attr-defined]
+        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
+        for parameter in parameters:
+            vars(parameter)["_norm_sample"] = None
         losses = require_per_sample(criterion(self._model(inputs), targets), inputs)
         torch.autograd.backward(losses.sum(), retain_graph=True)
-        unclipped = [n for n, own in parameters.items() if own._norm_sample is None]  # type: ignore[attr-defined]
-        if unclipped:
-            raise Refused(f"dp-sgd: {', '.join(unclipped)}: used outside a layer, so that no clip covers it")
+        _require_all(self._model, {p for p in parameters if vars(p)["_norm_sample"] is None})
         weights = clipping_weights(self._hooks.get_norm_sample(), self._clip_l2)
-        for own in parameters.values():
-            own.grad = torch.zeros_like(own) if own.grad is None else own.grad.zero_()
+        zeroed_gradients(self._model)
         self._hooks.disable_hooks()
         torch.autograd.backward((weights * losses).sum())
         self._hooks.enable_hooks()
@@ -88,6 +77,13 @@ class Ghost:
 
     def close(self) -> None:
         self._hooks.cleanup()
+
+
+def _require_all(model: nn.Module, unclipped: set[nn.Parameter]) -> None:
+    """Refuse gradients that would reach the sum around the clip."""
+    if unclipped:
+        names = [name for name, parameter in model.named_parameters() if parameter in unclipped]
+        raise Refused(f"dp-sgd: {', '.join(names)}: used outside a layer, so that no clip covers it")
 
 
 def _attach(make: Any) -> Any:

@@ -1,20 +1,21 @@
 """Opacus' optimizer with noise that can be defended: discrete, and from a cryptographic stream.
 
-Opacus' own noise is `torch.normal`: floats from a Mersenne twister. Whoever knows or finds its seed subtracts the noise,
-and the gaps between floats tell what it was added to (Haney et al. 2021, arXiv 2112.05307, whose example is
-Opacus). Opacus' secure mode needs torchcsprng, which has no build for the torch of today.
+Opacus' own noise is `torch.normal`: floats from a Mersenne twister. Whoever knows or finds its seed subtracts the
+noise, and the gaps between floats tell what it was added to (Haney et al. 2021, arXiv 2112.05307, on Opacus among
+others). Opacus' secure mode needs torchcsprng, which has no build for the torch of today.
 
 Here the clipped sum is rounded to a grid of 2^40 steps per `clip_l2`, and gets integer noise of `secagg.gaussian`. All
-that is released is computed from that integer: no float was ever added to another in secret.
+that is released is computed from that integer: no float noise was ever added to a float.
 
-What the noise covers. Rounding moves a sum of d coordinates by at most sqrt(d) steps, which is added to the
-sensitivity; so is 2^-12 of it for float32's rounding of norms and sums, which differs with the company that a sample has
-in its batch (Casacuberta et al. 2022, arXiv 2207.10635). That last allowance is generous for batches up to a thousand,
-and not proven for every kernel that torch may choose.
+What the noise covers. Rounding moves the difference of two sums of d coordinates by at most sqrt(d) steps, which is
+added to the sensitivity; so is 2^-12 of it for float32's rounding of norms and sums, which differs with the company
+that a sample has in its batch (Casacuberta et al. 2022, arXiv 2207.10635). That last allowance is generous for batches
+up to a thousand, and not proven for every kernel that torch may choose.
 
-What the accountant may assume. A discrete Gaussian of sigma >= 2^34 steps is within 2^-70 of a rounded continuous one in
-statistical distance (the midpoint rule: |x^2 / sigma^2 - 1| / (24 sigma^2), relative), and that is the continuous
-Gaussian mechanism after rounding. 2^40 draws add less than 2^-30 to delta, hence nothing to its printed digits.
+What the accountant may assume. The continuous Gaussian, rounded to the grid, is the Gaussian mechanism and something
+done after it. The discrete one of sigma steps is within 0.021 / sigma^2 of it in statistical distance (midpoint rule:
+the relative error is (x^2 / sigma^2 - 1) / (24 sigma^2)): 2^-81 a draw at noise multiplier 1/4. A run of 2^32 draws at
+epsilon 8 adds less than 2^-37 to delta for it, and nothing is added here.
 
 Guarantee: given uniform bytes from `rng`, each step is a Gaussian mechanism of the stated noise multiplier.
 """

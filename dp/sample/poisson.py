@@ -1,7 +1,7 @@
 """Poisson sampling: every sample is in every batch with the same chance, independently, and nobody knows which.
 
-The accountant counts on it. Shuffled batches of one size, accounted as if they were Poisson samples, can overclaim up to
-fourfold (Chua et al. 2024; Annamalai et al. 2024, arXiv 2411.10614), so that training takes batches from here alone.
+The accountant counts on it. Shuffled batches of one size, accounted as if they were Poisson samples, can overclaim up
+to fourfold (Annamalai et al. 2024, arXiv 2411.10614), so that training takes batches from here alone.
 
 Opacus' sampler asks torch's generator, which a training seed fixes and a few outputs reveal; who knows the batches owes
 nothing to sampling. Here the coins come from a cryptographic stream.

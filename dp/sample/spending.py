@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from opacus.accountants import PRVAccountant
@@ -49,9 +51,7 @@ def epsilon_of(history: History, delta: float) -> float:
     """Epsilon at `delta` of these steps: an upper bound, within 0.01 of the truth."""
     accountant = PRVAccountant()
     accountant.history = list(history)
-    with warnings.catch_warnings():
-        # log(0) in cells that Opacus then masks.
-        warnings.simplefilter("ignore", RuntimeWarning)
+    with _quiet():
         return float(accountant.get_epsilon(delta))
 
 
@@ -62,8 +62,7 @@ def solve_noise_multiplier(target_epsilon: float, target_delta: float, *, sample
     Raises:
         Refused: no noise does.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
+    with _quiet():
         try:
             found = get_noise_multiplier(
                 target_epsilon=target_epsilon,
@@ -79,3 +78,12 @@ def solve_noise_multiplier(target_epsilon: float, target_delta: float, *, sample
                 f"{sample_rate:g}: no noise reaches it"
             ) from None
     return float(found)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Opacus warns of cells that it then masks (log of 0), and of orders that only size its grid."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        yield

@@ -19,8 +19,8 @@ from secagg.errors import Refused
 class PrivateSteps:
     """Iterate for Poisson batches, and give each to `step`. Use it as a context, so that hooks leave the model.
 
-    `charge` is called before each step's noise is drawn. `twin` is a copy of the model for `dp.sample.models.probe`, None
-    where it was probed before; `proven` is called when the probe has decided.
+    `charge` is called before each step's noise is drawn. `twin` is a copy of the model for `dp.sample.models.probe`,
+    None where it was probed before; `proven` is called when the probe has decided.
 
     Attributes:
         mode: how gradients are clipped: "book-keeping", or one of Opacus' modes.
