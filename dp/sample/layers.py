@@ -193,9 +193,7 @@ def _prelu(layer: nn.PReLU, inputs: Tensor, gradients: Tensor) -> Pieces:
 
 
 def _embedding(layer: nn.Embedding, inputs: Tensor, gradients: Tensor) -> Pieces:
-    rows, values = inputs.flatten(1), gradients.reshape(len(inputs), -1, layer.embedding_dim)
-    if inputs.dim() == 1:
-        rows = inputs[:, None]
+    rows, values = inputs.reshape(len(inputs), -1), gradients.reshape(len(inputs), -1, layer.embedding_dim)
     if layer.padding_idx is not None:
         values = values * (rows != layer.padding_idx)[:, :, None]
     return {"weight": Rows(rows, values, (layer.num_embeddings, layer.embedding_dim))}

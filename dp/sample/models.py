@@ -62,7 +62,7 @@ def probe(
     *,
     clip_l2: float,
 ) -> bool:
-    """Compare the clipped sum of the first two samples with what each gives alone; True if that decided anything.
+    """Look at the first two samples, together and each alone; True if that decided anything.
 
     `twin` is a copy of `model` that `clipper` has not touched. The probe sees what no list of layers does: samples that
     a home-made layer or a loss mixes, a parameter that is used outside its layer, a statistic that is kept. Dropout is
@@ -75,6 +75,7 @@ def probe(
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     twin.load_state_dict(model.state_dict())
     with _without_chance(model), _without_chance(twin):
+        _require_apart(twin, criterion, inputs[:2], targets[:2])
         clipper.clipped_sum(criterion, inputs[:2], targets[:2])
         found = {name: torch.zeros_like(own) if own.grad is None else own.grad.clone() for name, own in named.items()}
         alone = [_clipped_alone(twin, criterion, inputs[at : at + 1], targets[at : at + 1], clip_l2) for at in (0, 1)]
@@ -88,9 +89,23 @@ def probe(
     if math.hypot(*wrong.values()) > _TOLERANCE * max(size, 1e-3 * clip_l2):
         raise Refused(
             f"dp-sgd: two samples' clipped gradients of {worst!r} are not those that each has alone (off by "
-            f"{wrong[worst] / max(size, 1e-12):.1%}): the model or the loss mixes samples, or uses it outside its layer"
+            f"{wrong[worst] / max(size, 1e-12):.1%}): it is used outside its layer, or samples are mixed"
         )
     return size > 1e-3 * clip_l2
+
+
+def _require_apart(model: nn.Module, criterion: Criterion, inputs: Any, targets: Any) -> None:
+    """Refuse a loss of sample 0 that moves with sample 1, however little: its outputs, or what went in."""
+    if inputs.is_floating_point():
+        inputs = inputs.detach().clone().requires_grad_()
+    outputs = model(inputs)
+    loss = criterion(outputs, targets)[0]
+    for what, tensor in (("loss", outputs), ("model", inputs)):
+        if not (isinstance(tensor, Tensor) and tensor.requires_grad):
+            continue
+        (gradient,) = torch.autograd.grad(loss, tensor, retain_graph=True, allow_unused=True)
+        if gradient is not None and bool(gradient[1:].any()):
+            raise Refused(f"dp-sgd: the {what} mixes samples: the loss of one moves with another's data")
 
 
 def _clipped_alone(

@@ -18,6 +18,7 @@ from opacus.accountants.utils import get_noise_multiplier
 from secagg.errors import Refused
 
 ACCOUNTANT = "Opacus PRV"
+_SMALLEST_TARGET = 0.05
 History = tuple[tuple[float, float, int], ...]
 
 
@@ -60,8 +61,10 @@ def solve_noise_multiplier(target_epsilon: float, target_delta: float, *, sample
     """A noise multiplier that keeps `steps` steps within the target, and at most 1 % of epsilon under it.
 
     Raises:
-        Refused: no noise does.
+        Refused: the target is under 0.05, where the accountant's own 0.01 would be most of it, or no noise reaches it.
     """
+    if target_epsilon < _SMALLEST_TARGET:
+        raise Refused(f"target_epsilon is {target_epsilon:g}, expected at least {_SMALLEST_TARGET}")
     with _quiet():
         try:
             found = get_noise_multiplier(
