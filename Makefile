@@ -11,13 +11,14 @@ export SECAGG_DATA
 # One thread a process: two cores serve two test workers, and figures repeat.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test setup check unit mutants fuzz scale benchmarks docs clean
+.PHONY: help demo test setup check unit mutants fuzz dropouts scale benchmarks docs clean
 
 help:
 	@echo 'make demo        train on real data through every backend, print one table (about 3 minutes)'
 	@echo 'make test        linters, types, import rules, tests'
 	@echo 'make mutants     delete every guard in turn and see its test go red'
 	@echo 'make fuzz        20,000 damaged messages for every backend (about half an hour)'
+	@echo 'make dropouts    1,000 random schedules of clients that vanish (about 5 minutes)'
 	@echo 'make scale       200 clients x 1M parameters, server memory measured'
 	@echo 'make benchmarks  pytest-benchmark suites'
 	@echo 'make docs        the documentation as HTML'
@@ -41,6 +42,9 @@ mutants: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz
+
+dropouts: $(STAMP)
+	$(BIN)/python -m tests.dropouts
 
 scale: $(STAMP)
 	$(BIN)/python -m benchmarks.server_memory

@@ -12,10 +12,15 @@ SHARED = {"key_mode": "shared", "acknowledge_shared_key": True}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "`plain`": ("plain", {}),
     "`smpc`": ("smpc", {}),
+    "`secaggplus`": ("secaggplus", {}),
+    "`secaggplus`, passive server": ("secaggplus", {"threat": "passive"}),
     "`ckks`": ("ckks", {}),
+    "`ckks`, verified": ("ckks", {"verified": True}),
     "`ckks`, shared key": ("ckks", SHARED),
     "`bfv`": ("bfv", {}),
+    "`bfv`, verified": ("bfv", {"verified": True}),
     "`bfv`, shared key": ("bfv", SHARED),
+    "`selective`": ("selective", {"fraction": 0.1}),
     "`dp`": ("dp", {}),
 }
 

@@ -77,6 +77,10 @@ class ClientLevel:
         encoding = spec.encoding
         if encoding.divisor is None:
             raise Refused("dp: expected a public divisor and weights of 1: an exact sum of weights has no guarantee")
+        if encoding.rounding != "nearest":
+            raise Refused(
+                f"dp: rounding is {encoding.rounding!r}, expected 'nearest': the clip has room for half a step"
+            )
         sigma = self._noise_multiplier * self._clip_l2 * encoding.scale
         if not SIGMA_MIN <= sigma <= SIGMA_MAX:
             raise Refused(f"dp: noise of {sigma:g} grid steps, expected {SIGMA_MIN} to {SIGMA_MAX:g}; change the ring")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from secagg.cli.options import workers_option
+
 if TYPE_CHECKING:
     from fl_runtime.run import RunSummary
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="The server's key file (secagg keygen), to sign the record of the run with; a fresh key by default.",
 )
+@workers_option
 def train(experiment: Path, overrides: tuple[str, ...], output: Path | None, key_file: Path | None) -> None:
     """Train the model of EXPERIMENT.toml and leave a run directory with metrics, data sheet and transcript."""
     from fl_runtime.config import load

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from fl_runtime.experiment import Experiment
 from secagg.errors import Refused, did_you_mean
+from secagg.settings import read_files
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
@@ -20,7 +21,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in the file `path`, with `overrides` such as `"training.lr=0.1"` applied on top, in order.
 
     The right side of an override is a TOML value; what is none (`privacy.backend=ckks`) is a string.
-    A relative `data.path` starts at the file's folder.
+    Relative paths (`data.path`, `privacy.mask_file`) start at the file's folder.
 
     Raises:
         Refused: one line naming the file (or the override), the key, and the reason.
@@ -28,6 +29,8 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     settings = _read(path)
     replaced = [_override(settings, text) for text in overrides]
     try:
+        if isinstance(privacy := settings.get("privacy"), dict):
+            settings["privacy"] = read_files(privacy, folder=path.parent)
         return Experiment.model_validate(settings, context={"folder": path.parent})
     except ValidationError as error:
         key, reason = _first(error)

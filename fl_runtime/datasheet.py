@@ -115,7 +115,10 @@ def _privacy(spent: Mapping[str, Any]) -> str:
 
 
 def _inline(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items())
+    # A mask of a million coordinates is one value; the JSON beside has it whole.
+    return ", ".join(
+        f"{key} {text if len(text := str(value)) <= 80 else text[:77] + '...'}" for key, value in values.items()
+    )
 
 
 def _version(name: str) -> str | None:

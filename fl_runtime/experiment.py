@@ -31,7 +31,8 @@ from fl_runtime.models import AnyModel
 from fl_runtime.section import Section
 from fl_runtime.training import Training
 from secagg.errors import Refused, did_you_mean
-from secagg.fixedpoint import MAX_WEIGHT
+from secagg.fixedpoint import MAX_WEIGHT, ModulusBits
+from secagg.rounding import Rounding
 from secagg.spec import MIN_COHORT
 
 DATA_VARIABLE = "SECAGG_DATA"
@@ -109,7 +110,8 @@ class Privacy(Section):
     Attributes:
         value_bound: largest absolute value of one coordinate of an update that is sent unclipped.
         max_weight: largest weight (training rows) of a client; None for the largest client of the data.
-        modulus_bits: the ring in which encoded updates are added.
+        modulus_bits: the ring in which encoded updates are added; 20 to 24 travel packed.
+        rounding: how updates become whole numbers; "stochastic" keeps the mean unbiased on a coarse grid.
         minimum_cohort: fewest clients whose sum may be revealed; never below 3.
     """
 
@@ -118,7 +120,8 @@ class Privacy(Section):
     backend: Annotated[str, Field(min_length=1)] = "plain"
     value_bound: Annotated[float, Field(gt=0, le=1e12)] = 1.0
     max_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
-    modulus_bits: Literal[32, 64] = 32
+    modulus_bits: ModulusBits = 32
+    rounding: Rounding = "nearest"
     minimum_cohort: Annotated[int, Field(ge=MIN_COHORT)] = MIN_COHORT
 
     @model_validator(mode="after")

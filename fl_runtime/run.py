@@ -116,6 +116,11 @@ def build_backend(experiment: Experiment) -> Composition:
     composition = build(privacy.backend, for_rounds(privacy.backend, privacy.parameters, rounds))
     if (budget := composition.backend.parameters.get("query_budget", rounds)) < rounds:
         raise Refused(f"privacy.query_budget: got {budget}, the experiment has {rounds} rounds; leave it out")
+    if (fraction := composition.backend.parameters.get("fraction", 1)) != 1:
+        raise Refused(
+            f"privacy.fraction: got {fraction:g}; evenly spread coordinates are for bench and plan, they protect by "
+            "chance; say what is encrypted: privacy.layers, privacy.mask or privacy.mask_file"
+        )
     # What a training component spends, it says when it has trained.
     spent = composition.spent(rounds) if composition.training is None else None
     if spent is not None and spent["sampling_rate"] != 1:
@@ -148,6 +153,7 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
             value_bound=bound,
             max_weight=largest,
             modulus_bits=privacy.modulus_bits,
+            rounding=privacy.rounding,
             sum_bits=sum_bits,
         )
     if privacy.max_weight not in (None, 1):
@@ -156,7 +162,12 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
         # No coordinate of a clipped update is larger than its norm.
         bound = float(composition.backend.parameters.get("clip_l2", bound))
     return FixedPoint.fit(
-        clients=clients, value_bound=bound, modulus_bits=privacy.modulus_bits, divisor=clients, sum_bits=sum_bits
+        clients=clients,
+        value_bound=bound,
+        modulus_bits=privacy.modulus_bits,
+        divisor=clients,
+        rounding=privacy.rounding,
+        sum_bits=sum_bits,
     )
 
 
@@ -203,6 +214,7 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
         server=server,
     )
     sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
+    engine.check(cohort(list(sites), experiment.algorithm.clients_per_round, seed=seed, round_number=1))
     return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, weights)
 
 

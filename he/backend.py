@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, cast
 
+from he.guarantees import Mode
 from he.key_setup import HOLDER, HolderSetup, LeaderSetup, PublicKeySetup, SecretKeySetup, ServerSharedSetup, leader
-from he.rounds import UPLOAD_PARTS, EncryptedClient, EncryptedServer, SumHolder
+from he.rounds import EncryptedClient, EncryptedServer, SumHolder, evidence_bytes
 from he.scheme import PublicScheme, Scheme
+from he.verified import VerifiedClient, VerifiedServer, VerifyingHolder
 from secagg.errors import Refused
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER, PartyId
 from secagg.protocol import Party, Session, Traffic
-from secagg.session import resume
+from secagg.sealing import ENVELOPE_OVERHEAD
+from secagg.session import RoundSession, resume
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
 
 
 class KeyedParameters(Settings):
-    """Parameters of every backend here: who holds the secret key.
+    """Parameters of every backend here: who holds the secret key, and who adds.
 
     Attributes:
         key_mode: "holder", a party of its own, or "shared" by all clients.
         acknowledge_shared_key: says that the server and one client together may read everything.
+        verified: the holder receives every signed ciphertext and adds them itself (`he.verified`).
     """
 
     key_mode: Literal["holder", "shared"] = "holder"
     acknowledge_shared_key: bool = False
+    verified: bool = False
 
 
 class EncryptedSum:
@@ -39,7 +44,10 @@ class EncryptedSum:
     def __init__(self, parameters: KeyedParameters, scheme: Scheme) -> None:
         self.parameters: Mapping[str, Any] = parameters.model_dump()
         self.scheme = scheme
+        self.mode: Mode = "verified" if parameters.verified else parameters.key_mode
         self.shared = parameters.key_mode == "shared"
+        if self.shared and parameters.verified:
+            raise Refused(f"backend {self.name!r}: verified = true needs a key holder; set key_mode = 'holder'")
         if self.shared and not parameters.acknowledge_shared_key:
             raise Refused(
                 f"backend {self.name!r}: key_mode 'shared' gives every client the secret key: the server and any one "
@@ -59,10 +67,15 @@ class EncryptedSum:
 
     def traffic(self, spec: RoundSpec) -> Traffic:
         length = spec.encoding.length(spec.layout.size)
+        clients = len(spec.roster.clients)
         upload = HEADER_BYTES + self.scheme.fresh_bytes(length)
-        total = HEADER_BYTES + UPLOAD_PARTS.size + len(spec.roster.clients) * HEADER_BYTES
-        total += self.scheme.sum_bytes(length)
-        result = HEADER_BYTES + length * spec.encoding.ring.itemsize
+        vector = length * spec.encoding.ring.itemsize
+        result = HEADER_BYTES + vector
+        if self.mode == "verified":
+            upload += ENVELOPE_OVERHEAD
+            helpers = clients * upload + evidence_bytes(clients) + result
+            return Traffic(upload, 0, holder_download=clients * upload, helpers=helpers, server_memory=vector)
+        total = HEADER_BYTES + evidence_bytes(clients) + self.scheme.sum_bytes(length)
         memory = self.scheme.sum_memory(length)
         if self.shared:
             return Traffic(client_upload=upload, client_download=total, server_memory=memory)
@@ -86,8 +99,10 @@ class EncryptedSum:
         return resume(SecretKeySetup(spec, party, self.scheme), state)
 
     def _round_session(self, spec: RoundSpec, party: Party, setup: bytes, state: bytes) -> Session:
+        verified = self.mode == "verified"
+        role: Callable[..., RoundSession] = VerifiedClient if verified else EncryptedClient
         if party.name == SERVER:
-            return resume(EncryptedServer(spec, party, self.scheme, setup), state)
-        if party.name == HOLDER and not self.shared:
-            return resume(SumHolder(spec, party, self.scheme, setup), state)
-        return resume(EncryptedClient(spec, party, self.scheme, setup), state)
+            role = VerifiedServer if verified else EncryptedServer
+        elif party.name == HOLDER and not self.shared:
+            role = VerifyingHolder if verified else SumHolder
+        return resume(role(spec, party, self.scheme, setup), state)

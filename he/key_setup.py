@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from he.residues import Malformed
 from he.scheme import PublicScheme, Scheme
 from secagg import record
@@ -41,6 +43,18 @@ def setup_fields(spec: RoundSpec, setup: bytes, scheme: Scheme) -> dict[str, Any
     if agreed.hex() != spec.setup:
         raise Refused(f"{scheme.label}: the round is for other keys than this party set up")
     return fields
+
+
+def try_key(key: bytes, scheme: Scheme) -> None:
+    """Encrypt a zero under a key that came from a peer, where SEAL can do no harm: in a worker.
+
+    Raises:
+        Malformed: it is no such key, or the worker did not survive it.
+    """
+    try:
+        scheme.encryptor(key, clients=1).encrypt(np.zeros(1, np.int32))
+    except Aborted:
+        raise Malformed("the worker process that encrypted with it was lost") from None
 
 
 class _KeySession(RoundSession):
@@ -93,6 +107,8 @@ class PublicKeySetup(_KeySession):
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         try:
             self._scheme.check_public(body)
+            if self.party.name != SERVER:  # which encrypts nothing
+                try_key(bytes(body), self._scheme)
         except Malformed as error:
             raise Rejected(sender, f"not a public key of {self._scheme.name}: {error}") from None
         self._key = bytes(body)
@@ -133,6 +149,7 @@ class SecretKeySetup(_KeySession):
         try:
             key = unseal(body, self.party.identity.agreement_key, context=self.spec.digest)
             self._scheme.check_secret(key)
+            try_key(key, self._scheme)
         except (Tampered, Malformed) as error:
             raise Rejected(sender, f"not a sealed secret key of {self._scheme.name}: {error}") from None
         self._key = key

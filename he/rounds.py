@@ -1,4 +1,4 @@
-"""A round of an encrypted sum: client, server and key holder. The steps are written down in `he.ckks.backend`.
+"""A round of an encrypted sum that the server adds: client, server and key holder. The steps are in `he.ckks.backend`.
 
 A ciphertext has exactly one valid length for a spec, its residues are checked in numpy, and what SEAL reads is
 rebuilt locally (`he.sums`): no byte that a peer chose reaches SEAL's parser as a header.
@@ -7,10 +7,8 @@ rebuilt locally (`he.sums`): no byte that a peer chose reaches SEAL's parser as 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
-
-import numpy as np
 
 from he.key_setup import HOLDER, setup_fields
 from he.residues import Malformed
@@ -26,11 +24,11 @@ from secagg.session import RoundSession
 from secagg.spec import RoundSpec
 
 UPLOAD, SUM, RESULT = 4, 5, 6
-UPLOAD_PARTS = struct.Struct(">I")  # in front of a SUM: how many signed headers come before the ciphertexts
+UPLOAD_PARTS = struct.Struct(">I")  # in front of a sum: how many signed headers come before it
 
 
-class _EncryptedRound(RoundSession):
-    """What the roles share: the length of vectors, and how a sum with its evidence looks on the wire."""
+class EncryptedRound(RoundSession):
+    """What the roles share: the length of vectors, and how evidence stands in front of a sum on the wire."""
 
     def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme) -> None:
         super().__init__(spec, party)
@@ -41,34 +39,49 @@ class _EncryptedRound(RoundSession):
         return self.spec.encoding.length(self.spec.layout.size)
 
     @property
-    def sum_limit(self) -> int:
-        """The longest body of a SUM."""
-        return UPLOAD_PARTS.size + len(self.clients) * HEADER_BYTES + self.scheme.sum_bytes(self.length)
+    def upload_bytes(self) -> int:
+        """The exact length of an upload's body."""
+        return self.scheme.fresh_bytes(self.length)
 
-    def open_sum(self, sender: PartyId, body: memoryview, decryptor: Decryptor) -> SecureSum:
-        """Check the evidence of a sum, then decrypt it: at most one attempt in a round (C5, C6).
+    def ring_sum(self) -> RingSum:
+        """An empty sum of integers, of the round's encoding and length."""
+        return RingSum(self.spec.encoding, self.length)
+
+    def decrypt(self, ciphertexts: bytes | memoryview, contributors: Collection[PartyId], key: Decryptor) -> Integers:
+        """The integer sum, at most one attempt in a round (C5, C6).
 
         Raises:
-            Rejected: the body cannot be read, or its evidence does not hold.
-            Aborted: too few clients signed, the ciphertexts are no honest sum, or the key has opened what it may.
-                There is no second attempt.
+            Aborted: the ciphertexts are no honest sum, or the key has opened what it may. There is no second attempt.
         """
-        contributors, ciphertexts = self._read_evidence(sender, body)
-        self.require_cohort(contributors)
         try:
-            totals = decryptor.decrypt(ciphertexts, length=self.length, clients=len(contributors))
+            totals = key.decrypt(ciphertexts, length=self.length, clients=len(contributors))
         except (Malformed, Refused) as error:
             raise Aborted(f"{error}; nothing was revealed") from None
-        return SecureSum.of(totals.astype(self.spec.encoding.dtype), contributors, self.spec.encoding)
+        return totals.astype(self.spec.encoding.dtype)
 
-    def _read_evidence(self, sender: PartyId, body: memoryview) -> tuple[tuple[PartyId, ...], memoryview]:
-        """The clients whose signed headers stand in front of a sum, and the sum's ciphertexts."""
+    def with_evidence(self, signed: Mapping[PartyId, bytes], content: bytes | memoryview) -> bytes:
+        """The contributors' signed headers, and `content` behind them."""
+        return b"".join([UPLOAD_PARTS.pack(len(signed)), *signed.values(), content])
+
+    def evidence_limit(self, content_bytes: int) -> int:
+        """The longest body that `with_evidence` makes of so much content."""
+        return evidence_bytes(len(self.clients)) + content_bytes
+
+    def read_evidence(
+        self, sender: PartyId, body: memoryview, content_bytes: int
+    ) -> tuple[dict[PartyId, bytes], memoryview]:
+        """The clients' signed headers in front of `content_bytes` of content, by client, and the content.
+
+        Raises:
+            Rejected: the body cannot be read, or a header is not that of an upload to this round by a client of its
+                own. Nothing of the content was looked at.
+        """
         count = UPLOAD_PARTS.unpack_from(body)[0] if len(body) >= UPLOAD_PARTS.size else 0
-        start = UPLOAD_PARTS.size + count * HEADER_BYTES
-        if count > len(self.clients) or len(body) != start + self.scheme.sum_bytes(self.length):
+        start = evidence_bytes(count)
+        if count > len(self.clients) or len(body) != start + content_bytes:
             raise Rejected(sender, f"a sum of {len(body)} bytes with {count} signed headers has a wrong length")
         names = {self.spec.roster.fingerprints[name]: name for name in self.clients}
-        contributors = set()
+        contributors: dict[PartyId, bytes] = {}
         for place in range(UPLOAD_PARTS.size, start, HEADER_BYTES):
             try:
                 header = frames.Header.from_bytes(body[place : place + HEADER_BYTES])
@@ -80,17 +93,42 @@ class _EncryptedRound(RoundSession):
             if (header.spec, header.step, header.recipient, header.length) != (
                 self.spec.digest,
                 UPLOAD,
-                self.spec.roster.fingerprints[SERVER],
-                self.scheme.fresh_bytes(self.length),
+                self.spec.roster.fingerprints[self.spec.uploads_to],
+                self.upload_bytes,
             ):
                 raise Rejected(sender, f"evidence: {client!r} signed another spec, step, recipient or length")
             if not self.peer(client).verify(header.signature, header.signed_bytes()):
                 raise Rejected(sender, f"evidence: the header is not signed by {client!r}")
-            contributors.add(client)
-        return tuple(sorted(contributors)), body[start:]
+            contributors[client] = header.to_bytes()
+        return contributors, body[start:]
+
+    def require_result(self) -> None:
+        """At the server. Raises `Aborted` unless the holder has answered."""
+        if self.result is None:
+            raise Aborted(f"{HOLDER!r} is silent, and only it can open the sum; nothing was revealed")
 
 
-class EncryptedClient(_EncryptedRound):
+class _SumOpener(EncryptedRound):
+    """Whoever has a key: the server shows it a sum, behind the contributors' signed headers."""
+
+    @property
+    def sum_limit(self) -> int:
+        """The longest body of a SUM."""
+        return self.evidence_limit(self.scheme.sum_bytes(self.length))
+
+    def open_sum(self, sender: PartyId, body: memoryview, key: Decryptor) -> tuple[Integers, list[PartyId]]:
+        """Check the evidence of a sum, then decrypt it: the sum, and whose it is, sorted.
+
+        Raises:
+            Rejected: as `read_evidence`.
+            Aborted: as `decrypt`, or too few clients signed.
+        """
+        signed, ciphertexts = self.read_evidence(sender, body, self.scheme.sum_bytes(self.length))
+        self.require_cohort(signed)
+        return self.decrypt(ciphertexts, signed, key), sorted(signed)
+
+
+class EncryptedClient(_SumOpener):
     """Encrypts its integers; under a shared key it opens the sum as well."""
 
     def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
@@ -108,15 +146,15 @@ class EncryptedClient(_EncryptedRound):
         return True
 
     def protect(self, integers: Integers) -> Iterable[Send]:
-        return (self.send(SERVER, UPLOAD, b"".join(self._encryptor.encrypt(integers))),)
+        return (self.send(SERVER, UPLOAD, *self._encryptor.encrypt(integers)),)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         if self._decryptor is not None:
-            self.result = self.open_sum(sender, body, self._decryptor)
+            self.result = SecureSum.of(*self.open_sum(sender, body, self._decryptor), self.spec.encoding)
         return ()
 
 
-class EncryptedServer(_EncryptedRound):
+class EncryptedServer(EncryptedRound):
     """Adds ciphertexts as they arrive, and has the sum opened by whoever holds the key."""
 
     def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
@@ -124,7 +162,7 @@ class EncryptedServer(_EncryptedRound):
         setup_fields(spec, setup, scheme)
         self._has_holder = scheme.key_mode == "public"
         self._sum = scheme.empty_sum(self.length)
-        self.open_step(UPLOAD, self.clients, limit=scheme.fresh_bytes(self.length))
+        self.open_step(UPLOAD, self.clients, limit=self.upload_bytes)
 
     @property
     def evidence(self) -> Mapping[PartyId, bytes]:
@@ -142,13 +180,12 @@ class EncryptedServer(_EncryptedRound):
 
     def complete(self, step: int) -> Iterable[Send]:
         if step == RESULT:
-            if self.result is None:
-                raise Aborted(f"{HOLDER!r} is silent, and only it can open the sum; nothing was revealed")
+            self.require_result()
             return ()
         self.require_cohort(self.headers(UPLOAD))
         if not self._has_holder:
             return self._sums()
-        self.open_step(RESULT, [HOLDER], limit=self._result().wire_bytes)
+        self.open_step(RESULT, [HOLDER], limit=self.ring_sum().wire_bytes)
         return [self.send(HOLDER, SUM, self._signed_sum())]
 
     def remake(self) -> Iterable[Send]:
@@ -168,22 +205,18 @@ class EncryptedServer(_EncryptedRound):
 
     def _signed_sum(self) -> bytes:
         """The contributors' signed headers, and the sum of their ciphertexts."""
-        signed = self.headers(UPLOAD)
-        return b"".join([UPLOAD_PARTS.pack(len(signed)), *signed.values(), self._sum.to_bytes()])
+        return self.with_evidence(self.headers(UPLOAD), self._sum.to_bytes())
 
     def _take_result(self, sender: PartyId, body: memoryview) -> None:
-        opened = self._result()
+        opened = self.ring_sum()
         try:
             opened.fold(body)
         except WrongLength as error:
             raise Rejected(sender, str(error)) from None
         self.result = SecureSum.of(opened.signed(), self.heard(UPLOAD), self.spec.encoding)
 
-    def _result(self) -> RingSum:
-        return RingSum(self.spec.encoding, self.length)
 
-
-class SumHolder(_EncryptedRound):
+class SumHolder(_SumOpener):
     """Opens one sum in a round, when enough clients have signed contributions to it under this spec."""
 
     def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
@@ -192,8 +225,10 @@ class SumHolder(_EncryptedRound):
         self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
-        opened = self.open_sum(sender, body, self._decryptor)
-        totals: Integers = opened.totals
-        if self.spec.encoding.weighted:
-            totals = np.append(totals, np.array([opened.weight], totals.dtype))
-        return [self.send(SERVER, RESULT, RingSum(self.spec.encoding, self.length).to_wire(totals))]
+        integers, _ = self.open_sum(sender, body, self._decryptor)
+        return [self.send(SERVER, RESULT, self.ring_sum().to_wire(integers))]
+
+
+def evidence_bytes(count: int) -> int:
+    """Bytes of `count` signed headers in front of a sum."""
+    return UPLOAD_PARTS.size + count * HEADER_BYTES

@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from he.security import KeyMode
-from he.sums import CiphertextSum
 from secagg.errors import InvalidUpdate
-from secagg.protocol import Rng
-from secagg.spec import RoundSpec
+
+if TYPE_CHECKING:  # a worker, which checks no spec, is spared a third of its memory
+    from he.sums import CiphertextSum
+    from secagg.protocol import Rng
+    from secagg.spec import RoundSpec
 
 Integers = NDArray[np.signedinteger[Any]]
 
@@ -43,11 +45,12 @@ class SecretKey(Protocol):
 class Encryptor(Protocol):
     """Encrypts vectors under a key."""
 
-    def encrypt(self, values: Integers) -> Iterator[bytes]:
+    def encrypt(self, values: Integers) -> Iterator[memoryview]:
         """Yield the records of `values`, shape `(n,)`, in order: `scheme.fresh_bytes(n)` in all.
 
         Raises:
             InvalidUpdate: not a vector of signed integers, or a value too large for its sum to be right.
+            Aborted: a worker was lost.
         """
         ...
 
@@ -60,7 +63,8 @@ class Decryptor(Protocol):
 
         Raises:
             Refused: the sum of so many clients would not be right, or the key has opened what it may.
-            Malformed: not the exact length, a residue not below q, transparent, or no honest sum of `clients`.
+            Malformed: not the exact length, a residue not below q, transparent, no honest sum of `clients`, or a
+                worker was lost over it.
         """
         ...
 

@@ -1,23 +1,42 @@
 """Adding ciphertexts as they arrive, without any key: all that an aggregation server does.
 
-Adding ciphertexts is adding residues modulo q, in whatever form SEAL keeps the polynomials. Public-key records
-are therefore added by numpy, and SEAL never sees them. Seeded ones are expanded and added by SEAL, from
-a header made here. Both sums are full ciphertexts, `parameters.sum_bytes(length)`, of one form.
+Adding ciphertexts is adding residues modulo q, in whatever form SEAL keeps the polynomials. It is done by numpy, on as
+many threads as there are workers (`he.workers.spread`). Of a seeded ciphertext, the second polynomial is first made
+from its seed (`he.seeds`), by the workers: no byte that a peer chose is ever parsed by native code here. Both kinds
+of sum are full ciphertexts, `parameters.sum_bytes(length)`, of one form.
 
-Memory: one sum of 64-bit residues, allocated at the first ciphertext.
+Memory: one sum of 64-bit residues, allocated at the first ciphertext; of seeded ones, half as much again during `fold`.
+
+Guarantee: a fold that raises has added nothing, also where a worker crashed or hung over it (C4).
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from typing import Protocol
 
 import numpy as np
 
-from he.residues import Bytes, Malformed, Residues, Ring, add_into, ciphertext_residues, pack, records, unpack
+from he.residues import (
+    Bytes,
+    Malformed,
+    Residues,
+    Ring,
+    add_into,
+    check,
+    ciphertext_residues,
+    pack,
+    records,
+    require_opaque,
+    unpack_into,
+)
 from he.security import SEED_BYTES, KeyMode
+from he.seeds import expand_all
+from he.workers import blocks, spread
 from secagg.errors import Refused
 
-_BLOCK = 8
+# Words at a time: so many that a thread seldom asks for Python's lock, and few enough for a cache.
+_BLOCK_WORDS = 1 << 18
 
 
 class Lengths(Ring, Protocol):
@@ -26,19 +45,6 @@ class Lengths(Ring, Protocol):
     def ciphertexts(self, length: int) -> int: ...
 
     def record_bytes(self, key_mode: KeyMode) -> int: ...
-
-
-class Adder(Protocol):
-    """The part of a SEAL context that sums of seeded ciphertexts need."""
-
-    @property
-    def evaluator(self) -> Any: ...
-
-    def seeded_ciphertext(self, residues: Residues, seed: Bytes) -> Any: ...
-
-    def ciphertext(self, residues: Residues) -> Any: ...
-
-    def ciphertext_residues(self, ciphertext: Any) -> Residues: ...
 
 
 class CiphertextSum(Protocol):
@@ -67,93 +73,107 @@ class CiphertextSum(Protocol):
         ...
 
 
-class PublicSum:
-    """A `CiphertextSum` of public-key encryptions, in numpy alone."""
+class ResidueSum(ABC):
+    """A `CiphertextSum` as one array of residues; what a fresh ciphertext looks like is for subclasses."""
 
     def __init__(self, parameters: Lengths, length: int) -> None:
         self.count = 0
         self._parameters = parameters
         self._length = length
         self._ciphertexts = parameters.ciphertexts(length)
-        self._total: Residues | None = None
+        self._block = max(1, _BLOCK_WORDS // (2 * len(parameters.primes) * parameters.degree))
+        self._sum: Residues | None = None
 
+    @abstractmethod
     def fold(self, body: bytes | memoryview) -> None:
         """See `CiphertextSum.fold`."""
-        rows = records(body, count=self._ciphertexts, record_bytes=self._parameters.record_bytes("public"))
-        for start in range(0, self._ciphertexts, _BLOCK):
-            ciphertext_residues(rows[start : start + _BLOCK], self._parameters)
-        # Unpacked a second time rather than kept: a block stays in cache, a whole message would not.
-        total = self._allocated()
-        for start in range(0, self._ciphertexts, _BLOCK):
-            block = rows[start : start + _BLOCK].reshape(-1, 2, self._parameters.polynomial_bytes)
-            add_into(total[start : start + _BLOCK], unpack(block, self._parameters), self._parameters)
-        self.count += 1
 
     def to_bytes(self) -> bytes:
         """See `CiphertextSum.to_bytes`."""
-        if self._total is None:
+        total = self._sum
+        if total is None:
             raise Refused("nothing was added to this sum")
-        out = np.empty((self._ciphertexts, 2, self._parameters.polynomial_bytes), np.uint8)
-        for start in range(0, self._ciphertexts, _BLOCK):
-            out[start : start + _BLOCK] = pack(self._total[start : start + _BLOCK], self._parameters)
-        return out.tobytes()
+        rows = np.empty((self._ciphertexts, 2, self._parameters.polynomial_bytes), np.uint8)
 
-    state = to_bytes
+        def pack_part(start: int, stop: int) -> None:
+            for part in blocks(start, stop, block=self._block):
+                rows[part] = pack(total[part], self._parameters)
+
+        spread(pack_part, self._ciphertexts, block=self._block)
+        return rows.tobytes()
+
+    def state(self) -> bytes:
+        """See `CiphertextSum.state`."""
+        return self.to_bytes()
 
     def restore(self, body: bytes, *, count: int) -> None:
         """See `CiphertextSum.restore`."""
-        self._total = sum_residues(body, self._parameters, length=self._length)
+        self._sum = sum_residues(body, self._parameters, length=self._length)
         self.count = count
 
     def _allocated(self) -> Residues:
-        if self._total is None:
-            self._total = np.zeros(
-                (self._ciphertexts, 2, len(self._parameters.primes) * self._parameters.degree), np.uint64
-            )
-        return self._total
+        if self._sum is None:
+            words = len(self._parameters.primes) * self._parameters.degree
+            self._sum = np.zeros((self._ciphertexts, 2, words), np.uint64)
+        return self._sum
 
 
-class SeededSum:
-    """A `CiphertextSum` of seeded symmetric encryptions. SEAL expands the seeds."""
+class PublicSum(ResidueSum):
+    """A sum of public-key encryptions: both polynomials travel."""
 
-    def __init__(self, parameters: Lengths, length: int, adder: Adder) -> None:
-        self.count = 0
-        self._parameters = parameters
-        self._adder = adder
-        self._length = length
-        self._ciphertexts = parameters.ciphertexts(length)
-        self._total: list[Any] = []
+    def fold(self, body: bytes | memoryview) -> None:
+        """See `CiphertextSum.fold`."""
+        parameters = self._parameters
+        rows = records(body, count=self._ciphertexts, record_bytes=parameters.record_bytes("public"))
+
+        both = rows.reshape(self._ciphertexts, 2, parameters.polynomial_bytes)
+
+        def check_part(start: int, stop: int) -> None:
+            for part in blocks(start, stop, block=self._block):
+                check(both[part], parameters)
+                require_opaque(both[part, 1], parameters)
+
+        def add_part(start: int, stop: int) -> None:
+            buffer = np.empty((min(self._block, stop - start), *total.shape[1:]), np.uint64)
+            for part in blocks(start, stop, block=self._block):
+                term = buffer[: part.stop - part.start]
+                unpack_into(term, both[part], parameters)
+                add_into(total[part], term, parameters, scratch=term)
+
+        spread(check_part, self._ciphertexts, block=self._block)
+        total = self._allocated()
+        spread(add_part, self._ciphertexts, block=self._block)
+        self.count += 1
+
+
+class SeededSum(ResidueSum):
+    """A sum of seeded symmetric encryptions: of the second polynomial, the seed travels."""
 
     def fold(self, body: bytes | memoryview) -> None:
         """See `CiphertextSum.fold`."""
         parameters = self._parameters
         rows = records(body, count=self._ciphertexts, record_bytes=parameters.record_bytes("symmetric"))
-        for row in rows:
-            unpack(row[:-SEED_BYTES], parameters)
-        _require_distinct(rows[:, -SEED_BYTES:])
-        terms = (
-            self._adder.seeded_ciphertext(unpack(row[:-SEED_BYTES], parameters), row[-SEED_BYTES:]) for row in rows
-        )
-        if self.count == 0:
-            self._total = list(terms)
-        else:
-            for item, term in zip(self._total, terms, strict=True):
-                self._adder.evaluator.add_inplace(item, term)
+
+        first, seeds = rows[:, :-SEED_BYTES], rows[:, -SEED_BYTES:]
+
+        def check_part(start: int, stop: int) -> None:
+            for part in blocks(start, stop, block=self._block):
+                check(first[part], parameters)
+
+        def add_part(start: int, stop: int) -> None:
+            buffer = np.empty((min(self._block, stop - start), total.shape[2]), np.uint64)
+            for part in blocks(start, stop, block=self._block):
+                term = buffer[: part.stop - part.start]
+                unpack_into(term, first[part], parameters)
+                add_into(total[part, 0], term, parameters, scratch=term)
+                add_into(total[part, 1], second[part], parameters, scratch=second[part])
+
+        spread(check_part, self._ciphertexts, block=self._block)
+        _require_distinct(seeds)
+        second = expand_all(seeds, parameters.primes, parameters.degree)
+        total = self._allocated()
+        spread(add_part, self._ciphertexts, block=self._block)
         self.count += 1
-
-    def to_bytes(self) -> bytes:
-        """See `CiphertextSum.to_bytes`."""
-        if self.count == 0:
-            raise Refused("nothing was added to this sum")
-        return b"".join(pack(self._adder.ciphertext_residues(item), self._parameters).tobytes() for item in self._total)
-
-    state = to_bytes
-
-    def restore(self, body: bytes, *, count: int) -> None:
-        """See `CiphertextSum.restore`."""
-        residues = sum_residues(body, self._parameters, length=self._length)
-        self._total = [self._adder.ciphertext(both) for both in residues]
-        self.count = count
 
 
 def sum_residues(body: bytes | memoryview, parameters: Lengths, *, length: int) -> Residues:

@@ -5,13 +5,14 @@ The minima live with the site. The server may ask for more, never for less (T8, 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field
 
 from secagg.errors import Aborted, Refused
 from secagg.frames import MAX_BODY_BYTES
-from secagg.identity import SERVER, Directory, Identity
+from secagg.identity import SERVER, Directory, Identity, PublicIdentity
 from secagg.protocol import Backend
 from secagg.settings import Settings
 from secagg.spec import MAX_SPEC_BYTES, MIN_COHORT, RoundSpec
@@ -46,10 +47,16 @@ def propose(spec: RoundSpec, server: Identity) -> bytes:
 
 def open_proposal(proposal: bytes, directory: Directory) -> RoundSpec:
     """Check the server's signature and parse the spec. Raises `Aborted` or `Refused` (T1, T14, R8)."""
+    return _opened(proposal, directory[SERVER])
+
+
+@lru_cache(maxsize=2)
+def _opened(proposal: bytes, server: PublicIdentity) -> RoundSpec:
+    """Remembered: a proposal that comes again, or to many clients of one process, is the same spec."""
     if not _SIGNATURE_BYTES < len(proposal) <= _SIGNATURE_BYTES + MAX_SPEC_BYTES:
         raise Refused(f"proposal of {len(proposal)} bytes")
     signature, body = proposal[:_SIGNATURE_BYTES], proposal[_SIGNATURE_BYTES:]
-    if not directory[SERVER].verify(signature, _DOMAIN + body):
+    if not server.verify(signature, _DOMAIN + body):
         raise Aborted("the proposal is not signed by the server that this site knows")
     return RoundSpec.from_bytes(body)
 
@@ -69,6 +76,8 @@ def admit(spec: RoundSpec, policy: Policy, directory: Directory, *, task: str, b
         raise Aborted(f"the spec is for another backend, or other parameters, than this site's {backend.name!r}")
     if spec.phase == "setup" and not backend.has_setup:
         raise Aborted(f"the spec is a set-up, and {backend.name!r} has none")
+    if spec.uploads_to != (expected := backend.guarantees.uploads_to):
+        raise Aborted(f"uploads_to is {spec.uploads_to!r}, with {backend.name!r} it is {expected!r}")
     backend.check(spec)
     if (upload := backend.traffic(spec).client_upload) > MAX_BODY_BYTES:
         raise Aborted(f"an upload would take {upload} bytes, a frame holds {MAX_BODY_BYTES}")
@@ -82,14 +91,12 @@ def admit(spec: RoundSpec, policy: Policy, directory: Directory, *, task: str, b
     if spec.task != task:
         raise Aborted("the spec stands for another model or other settings than this site received")
     unknown = 0
-    for name, fingerprint in spec.roster.fingerprints.items():
+    for name, _ in sorted(spec.roster.fingerprints.items() - directory.fingerprints.items()):
         if name in directory:
-            if directory[name].fingerprint != fingerprint:
-                raise Aborted(f"the spec gives {name!r} another identity than this site knows")
-        elif name in spec.roster.clients:
-            unknown += 1
-        else:
+            raise Aborted(f"the spec gives {name!r} another identity than this site knows")
+        if name not in spec.roster.clients:
             raise Aborted(f"{name!r} is not in this site's directory of known identities")
+        unknown += 1
     share = unknown / len(spec.roster.clients)
     if share > policy.max_unknown_share:
         raise Aborted(

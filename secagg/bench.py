@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -119,20 +120,26 @@ class Workload:
         return vector, 1 if uniform_weights else int(generator.integers(1, MAX_WEIGHT + 1))
 
 
-def encoding_for(backend: Backend, clients: int) -> FixedPoint:
-    """The encoding of the benchmark's inputs: the finest that fits a 32-bit ring and the backend's sums."""
+def encoding_for(backend: Backend, clients: int, *, modulus_bits: int = 32) -> FixedPoint:
+    """The encoding of the benchmark's inputs: the finest that fits the ring and the backend's sums."""
     uniform = backend.guarantees.uniform_weights
     return FixedPoint.fit(
         clients=clients,
         value_bound=1.0,
         max_weight=1 if uniform else MAX_WEIGHT,
+        modulus_bits=modulus_bits,
         divisor=clients if uniform else None,
         sum_bits=backend.sum_bits,
     )
 
 
 def run_bench(
-    composition: Composition, workload: Workload, *, repeat: int = 1, progress: Callable[[], object] = lambda: None
+    composition: Composition,
+    workload: Workload,
+    *,
+    repeat: int = 1,
+    modulus_bits: int = 32,
+    progress: Callable[[], object] = lambda: None,
 ) -> BenchReport:
     """Run the benchmark; `progress` is called for every contribution made."""
     if composition.training is not None:
@@ -140,7 +147,8 @@ def run_bench(
     backend = composition.backend
     names = workload.names()
     driver = Driver(backend, names)
-    layout, encoding = Layout.flat(workload.params), encoding_for(backend, workload.clients)
+    layout = Layout.flat(workload.params)
+    encoding = encoding_for(backend, workload.clients, modulus_bits=modulus_bits)
     driver.set_up(layout=layout, encoding=encoding)
     checker = _Checker(workload, backend, encoding)
     vanished = set(names[len(names) - workload.dropouts :])
@@ -243,16 +251,24 @@ def _report(
 
 
 def peak_rss_mib() -> float:
-    """The most memory that this process has held, MiB; the whole tree's, as no party has a process of its own.
+    """The most memory that this process has held, and each of its present worker processes beside it, added up, MiB.
 
-    From /proc where there is one: `ru_maxrss` of a fresh process starts at what its parent had held.
+    Of a worker, the pages that back files or are shared are left out: libraries are mapped here as well. Peaks need not
+    have been at one time. From /proc where there is one: `ru_maxrss` of a fresh process starts at its parent's.
     """
     try:
-        with open("/proc/self/status", encoding="ascii") as file:
-            line = next(line for line in file if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    except (OSError, StopIteration):
+        children = [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+        own = _memory_kib("self")["VmHWM"]
+        workers = [_memory_kib(pid) for pid in children]
+        return (own + sum(kib["VmHWM"] - kib["RssFile"] - kib["RssShmem"] for kib in workers)) / 1024
+    except (OSError, KeyError):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _memory_kib(process: str) -> dict[str, int]:
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    fields = (line.partition(":")[::2] for line in lines if line.endswith(" kB"))
+    return {name: int(size.removesuffix(" kB")) for name, size in fields}
 
 
 def environment(*, libraries: Mapping[str, str] | None = None) -> Environment:

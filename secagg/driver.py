@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.admission import Policy, admit, open_proposal, propose
+from secagg.cores import cpu_s
 from secagg.errors import Aborted, InvalidUpdate, Refused, Rejected
 from secagg.fixedpoint import FixedPoint
 from secagg.frames import MAX_BODY_BYTES
@@ -40,7 +41,7 @@ class Letter:
 
 @dataclass
 class Meter:
-    """What one party spent in a round: seconds of CPU and wall, bytes sent and received.
+    """What one party spent in a round: seconds of CPU (workers included) and wall, bytes sent and received.
 
     `protect` counts the calls before this party knows the sum, `reveal` the call that made it known.
     """
@@ -145,6 +146,7 @@ class Driver:
                 clients=marks(clients if clients is not None else self.clients),
                 helpers=marks(self.backend.helpers()),
             ),
+            uploads_to=self.backend.guarantees.uploads_to,
             minimum_cohort=self.minimum_cohort,
             layout=layout,
             encoding=encoding,
@@ -368,10 +370,10 @@ class _Clock:
 
     def __enter__(self) -> None:
         self._known = self._session.result is not None
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        self._wall, self._cpu = time.perf_counter(), cpu_s()
 
     def __exit__(self, *exception: object) -> None:
-        cpu, wall = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        cpu, wall = cpu_s() - self._cpu, time.perf_counter() - self._wall
         if self._session.result is not None and not self._known:
             self._meter.reveal_cpu_s += cpu
             self._meter.reveal_wall_s += wall

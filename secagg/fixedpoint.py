@@ -1,30 +1,38 @@
 """Fixed point: float updates as bounded integers whose sum cannot overflow, and back.
 
-A client with weight w sends `rint(w * x * 2^fraction_bits)` for every coordinate, x clipped to
+A client with weight w sends `w * x * 2^fraction_bits`, rounded, for every coordinate, x clipped to
 [-value_bound, value_bound], and w itself as one more coordinate, so that a weighted mean is two sums. The
 proof that no sum leaves the ring is a property of the encoding and is checked when it is made:
 
-    clients * (max_weight * value_bound * 2^fraction_bits + 1/2) <= 2^(modulus_bits - 1) - 1
+    clients * (max_weight * value_bound * 2^fraction_bits + r) <= 2^(modulus_bits - 1) - 1
 
-Guarantee: for any `clients` encodings, the integer sum equals the sum modulo 2^modulus_bits read as signed.
-The mean errs by at most `clients / (2 * total weight) * 2^-fraction_bits` plus the final rounding to float32.
+where r is what rounding may add: 1/2 to the nearest, 1 when it is stochastic.
+
+Guarantee: for any `clients` encodings, the integer sum equals the sum modulo 2^modulus_bits read as signed. The mean
+errs by at most `r * clients / total weight * 2^-fraction_bits` plus the final rounding to float32; under stochastic
+rounding its expectation errs by less than 2^-32 of that.
 """
 
 from __future__ import annotations
 
 import math
+import secrets
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from secagg.errors import InvalidUpdate, Refused
+from secagg.gaussian import Rng
+from secagg.packing import packed_bytes
+from secagg.rounding import Rounding, largest, rounder
 from secagg.settings import read_settings
 
 Integers = NDArray[np.signedinteger[Any]]
+ModulusBits = Literal[20, 21, 22, 23, 24, 32, 64]
 MIN_FRACTION_BITS = 8
 # A float32 has 24 significant bits: times a weight of 29 bits, the product is exact in float64.
 MAX_WEIGHT = (1 << 29) - 1
@@ -43,7 +51,8 @@ class FixedPoint(BaseModel):
     """An encoding whose overflow proof holds; it cannot be made otherwise. See the module's text.
 
     `divisor` is None when the weights are secret (one more protected coordinate holds their sum), else the
-    fixed public number that the sum is divided by, and then every weight is 1.
+    fixed public number that the sum is divided by, and then every weight is 1. A ring of 20 to 24 bits travels packed
+    and is computed in uint32, whose wrapping respects it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -51,19 +60,21 @@ class FixedPoint(BaseModel):
     clients: Annotated[int, Field(ge=1, le=1 << 24)]
     value_bound: Annotated[float, Field(gt=0, le=1e12, allow_inf_nan=False)]
     max_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] = 1
-    modulus_bits: Literal[32, 64] = 32
+    modulus_bits: ModulusBits = 32
     fraction_bits: Annotated[int, Field(ge=MIN_FRACTION_BITS, le=52)]
     divisor: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
+    rounding: Rounding = "nearest"
 
     def model_post_init(self, context: Any) -> None:
         needed = self.sum_bits
         if self.divisor is not None and self.max_weight != 1:
             raise Refused(f"max_weight is {self.max_weight}, expected 1 under a public divisor")
         if needed > self.modulus_bits:
+            wider = next((bits for bits in get_args(ModulusBits) if bits >= needed), None)
             raise Refused(
                 f"modulus_bits = {self.modulus_bits} is too small: the sum of {self.clients} clients, weights to "
                 f"{self.max_weight}, values to {self.value_bound:g} at {self.fraction_bits} fraction bits "
-                f"needs {needed} bits" + (" (64 would do)" if needed <= 64 else "")
+                f"needs {needed} bits" + (f" ({wider} would do)" if wider else "")
             )
 
     @property
@@ -74,15 +85,18 @@ class FixedPoint(BaseModel):
             value_bound=self.value_bound,
             max_weight=self.max_weight,
             fraction_bits=self.fraction_bits,
+            rounding=self.rounding,
         )
 
     @staticmethod
-    def bits_needed(*, clients: int, value_bound: float, max_weight: int, fraction_bits: int) -> int:
+    def bits_needed(
+        *, clients: int, value_bound: float, max_weight: int, fraction_bits: int, rounding: Rounding = "nearest"
+    ) -> int:
         """The smallest ring, in bits, in which the worst-case sum fits with its sign."""
-        # Integers, not floats: the proof must not round.
-        numerator, denominator = float(value_bound).as_integer_ratio()
-        largest: int = clients * (2 * max_weight * numerator * 2**fraction_bits + denominator)
-        worst: int = max(-(-largest // (2 * denominator)), clients * max_weight)
+        # Fractions, not floats: the proof must not round.
+        added = Fraction(1, 2) if rounding == "nearest" else Fraction(1)
+        values = clients * (max_weight * Fraction(value_bound) * 2**fraction_bits + added)
+        worst: int = max(math.ceil(values), clients * max_weight)
         return worst.bit_length() + 1
 
     @classmethod
@@ -92,8 +106,9 @@ class FixedPoint(BaseModel):
         clients: int,
         value_bound: float,
         max_weight: int = 1,
-        modulus_bits: Literal[32, 64] = 32,
+        modulus_bits: int = 32,
         divisor: int | None = None,
+        rounding: Rounding = "nearest",
         sum_bits: int | None = None,
     ) -> FixedPoint:
         """The finest encoding that these sizes allow. Raises `Refused`, with the ring that would do.
@@ -103,7 +118,11 @@ class FixedPoint(BaseModel):
 
         def needed(fraction_bits: int) -> int:
             return cls.bits_needed(
-                clients=clients, value_bound=value_bound, max_weight=max_weight, fraction_bits=fraction_bits
+                clients=clients,
+                value_bound=value_bound,
+                max_weight=max_weight,
+                fraction_bits=fraction_bits,
+                rounding=rounding,
             )
 
         if not (value_bound > 0 and math.isfinite(value_bound)):
@@ -123,6 +142,7 @@ class FixedPoint(BaseModel):
             "modulus_bits": modulus_bits,
             "fraction_bits": fits[-1] if fits else MIN_FRACTION_BITS,
             "divisor": divisor,
+            "rounding": rounding,
         }
         return read_settings(cls, fields, where="encoding")
 
@@ -134,12 +154,12 @@ class FixedPoint(BaseModel):
     @property
     def dtype(self) -> np.dtype[Any]:
         """The signed integer type of an encoding: int32 or int64."""
-        return np.dtype(f"int{self.modulus_bits}")
+        return np.dtype(np.int64 if self.modulus_bits == 64 else np.int32)
 
     @property
     def ring(self) -> np.dtype[Any]:
-        """The unsigned type in which sums wrap around: uint32 or uint64."""
-        return np.dtype(f"uint{self.modulus_bits}")
+        """The unsigned type in which sums wrap around: uint32, of which a narrower ring is the low bits, or uint64."""
+        return np.dtype(np.uint64 if self.modulus_bits == 64 else np.uint32)
 
     @property
     def scale(self) -> float:
@@ -150,34 +170,41 @@ class FixedPoint(BaseModel):
         """Coordinates on the wire for a vector of `size` parameters."""
         return size + int(self.weighted)
 
-    def encode(self, vector: NDArray[np.float32], weight: int = 1) -> Encoded:
-        """Encode a finite float32 vector of shape `(n,)` under a weight.
+    def wire_bytes(self, size: int) -> int:
+        """Bytes on the wire of an encoding of `size` parameters."""
+        return packed_bytes(self.length(size), self.modulus_bits)
+
+    def encode(self, vector: NDArray[np.float32], weight: int = 1, *, rng: Rng = secrets.token_bytes) -> Encoded:
+        """Encode a finite float32 vector of shape `(n,)` under a weight. `rng` gives the chance of stochastic rounding.
 
         Raises:
             InvalidUpdate: the weight is not a whole number in [0, max_weight], or not 1 under a divisor (T17).
+            Refused: rounding is stochastic, and `rng` gives no key.
         """
         weight = self.check_weight(weight)
         out = np.empty(self.length(vector.size), self.dtype)
         factor = weight * self.scale
-        limit = round(Fraction(self.value_bound) * weight * 2**self.fraction_bits)
+        limit = Fraction(self.value_bound) * weight * 2**self.fraction_bits
         scratch = np.empty(min(_CHUNK, vector.size), np.float64)
+        rounding = rounder(self.rounding, rng, scratch.size)
         clipped = 0
         for start in range(0, vector.size, _CHUNK):
-            piece = scratch[: min(_CHUNK, vector.size - start)]
-            piece[:] = vector[start : start + piece.size]
-            place = slice(start, start + piece.size)
+            values = vector[start : start + _CHUNK]
+            piece = scratch[: values.size]
+            piece[:] = values
             beyond = None
-            if piece.size and max(piece.max(), -piece.min()) > self.value_bound:
+            if max(float(values.max()), -float(values.min())) > self.value_bound:
                 beyond = np.flatnonzero(np.abs(piece) > self.value_bound)
                 clipped += beyond.size
                 signs = np.sign(piece[beyond]).astype(self.dtype)
                 piece[beyond] = 0
             piece *= factor
-            np.rint(piece, out=piece)
-            out[place] = piece
+            rounding.round(piece)
+            place = out[start : start + values.size]
+            place[:] = piece
             if beyond is not None:
                 # As an exact integer: in the 64-bit ring a float64 could round the bound out of the ring.
-                out[place][beyond] = signs * limit
+                place[beyond] = signs * rounding.repeated(limit, beyond.size, self.dtype)
         if self.weighted:
             out[-1] = weight
         return Encoded(out, clipped)
@@ -188,10 +215,10 @@ class FixedPoint(BaseModel):
             raise InvalidUpdate(
                 f"encoding is {integers.dtype}{list(integers.shape)}, expected {self.dtype}[{self.length(size)}]"
             )
-        largest = round(Fraction(self.value_bound) * self.max_weight * 2**self.fraction_bits)
+        limit = largest(Fraction(self.value_bound) * self.max_weight * 2**self.fraction_bits, self.rounding)
         values = integers[:size]
-        if max(int(values.max()), -int(values.min())) > largest:
-            raise InvalidUpdate(f"an encoded value is over {largest}, the largest that the encoding is proven for")
+        if max(int(values.max()), -int(values.min())) > limit:
+            raise InvalidUpdate(f"an encoded value is over {limit}, the largest that the encoding is proven for")
         if self.weighted and not 0 <= integers[-1] <= self.max_weight:
             raise InvalidUpdate(f"the encoded weight is {integers[-1]}, expected 0 to {self.max_weight}")
 

@@ -22,6 +22,7 @@ class Guarantees:
         dropouts: what happens when a client or helper vanishes.
         exactness: how the revealed sum differs from the true one.
         two_specs: what a server gets that shows two clients two specs (Pasquini et al. 2021).
+        uploads_to: the party that clients address and sign their contributions to: the server, or a helper by name.
         result_at: where the sum appears.
         sum_only: True if single updates are never available, so that a median or Krum is refused.
         uniform_weights: True if every weight must be 1 and the divisor public (under DP).
@@ -39,6 +40,7 @@ class Guarantees:
     dropouts: str
     exactness: str
     two_specs: str
+    uploads_to: str = "server"
     result_at: Literal["server", "clients"] = "server"
     sum_only: bool = True
     uniform_weights: bool = False

@@ -12,6 +12,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,9 @@ class PublicIdentity:
     def __post_init__(self) -> None:
         if len(self.signing) != 32 or len(self.agreement) != 32:
             raise Refused("public identity: expected a signing key and an agreement key of 32 bytes each")
-        # A point of low order would make the secret with everybody a public constant (M12).
-        agree(_PROBE, self.agreement)
+        check_agreement_key(self.agreement)
 
-    @property
+    @cached_property
     def fingerprint(self) -> bytes:
         """32 bytes that stand for both keys: what people compare, what frames and specs carry."""
         return hashlib.sha256(b"secagg/v1/identity" + self.signing + self.agreement).digest()
@@ -147,6 +147,11 @@ class Identity:
         raise Refused(f"{path}: not a key file of format {_FORMAT}")
 
 
+def check_agreement_key(public: bytes) -> None:
+    """Raise `Refused` on a point of low order, which makes the secret with everybody a public constant (M12)."""
+    agree(_PROBE, public)
+
+
 def agree(own: X25519PrivateKey, peer: bytes) -> bytes:
     """X25519 with a peer's 32 public bytes. Raises `Refused` on points of low order (M12)."""
     try:
@@ -160,6 +165,11 @@ class Directory(Mapping[PartyId, PublicIdentity]):
 
     def __init__(self, members: Mapping[PartyId, PublicIdentity]) -> None:
         self._members = {check_party_id(name): members[name] for name in sorted(members)}
+
+    @cached_property
+    def fingerprints(self) -> Mapping[PartyId, bytes]:
+        """Every member's fingerprint."""
+        return {name: identity.fingerprint for name, identity in self._members.items()}
 
     def __getitem__(self, name: PartyId) -> PublicIdentity:
         try:

@@ -114,7 +114,7 @@ class LayeredSession:
         encoding.check_weight(weight)
         for layer in self._layers:
             vector = layer.before(vector, encoding)
-        return self.contribute_integers(encoding.encode(vector, weight).integers)
+        return self.contribute_integers(encoding.encode(vector, weight, rng=self._rng).integers)
 
     def contribute_integers(self, integers: Integers) -> Iterable[Send]:
         for layer in self._layers:

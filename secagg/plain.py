@@ -63,8 +63,9 @@ class Plain:
             raise Refused("plain: the roster names helpers, and this backend has none")
 
     def traffic(self, spec: RoundSpec) -> Traffic:
-        vector = spec.encoding.length(spec.layout.size) * spec.encoding.ring.itemsize
-        return Traffic(client_upload=HEADER_BYTES + vector, client_download=0, server_memory=2 * vector)
+        vector = spec.encoding.wire_bytes(spec.layout.size)
+        total = spec.encoding.length(spec.layout.size) * spec.encoding.ring.itemsize
+        return Traffic(client_upload=HEADER_BYTES + vector, client_download=0, server_memory=total + vector)
 
     def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
         role = PlainServer if party.name == SERVER else PlainClient

@@ -143,7 +143,10 @@ class Session(Protocol):
         """A client's update: float32 `(size,)`. Raises `InvalidUpdate` before anything is sent."""
 
     def contribute_integers(self, integers: Integers) -> Iterable[Send]:
-        """The same, already encoded under `spec.encoding`: what a `Layer` calls after adding its noise."""
+        """The same, already encoded under `spec.encoding`: what a `Layer` calls after adding its noise.
+
+        The array is taken over: it may be overwritten.
+        """
 
     def close(self, absent: Collection[PartyId]) -> Iterable[Send]:
         """The present step is over; `absent` are all those whom this party still waits for."""

@@ -15,7 +15,10 @@ from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import GCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -50,12 +53,16 @@ class Channel:
     def __init__(self, own: Identity, peer: PublicIdentity, spec_digest: bytes) -> None:
         secret = own.agree(peer)
         mine, theirs = own.public.fingerprint, peer.fingerprint
-        self._outgoing = AESGCM(derive(secret, "frame", spec_digest, mine, theirs))
+        self._outgoing = AES(derive(secret, "frame", spec_digest, mine, theirs))
         self._incoming = AESGCM(derive(secret, "frame", spec_digest, theirs, mine))
 
-    def tag(self, nonce: bytes, body: bytes | memoryview) -> bytes:
-        """The 16-byte tag of a body that we send."""
-        return self._outgoing.encrypt(nonce, b"", body)
+    def tag(self, nonce: bytes, *body: bytes | memoryview) -> bytes:
+        """The 16-byte tag of a body that we send, given in one piece or in several."""
+        gmac = Cipher(self._outgoing, GCM(nonce)).encryptor()
+        for piece in body:
+            gmac.authenticate_additional_data(piece)
+        gmac.finalize()
+        return gmac.tag
 
     def check(self, nonce: bytes, tag: bytes, body: bytes | memoryview) -> None:
         """Check a body that we received. Raises `Tampered`."""

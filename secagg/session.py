@@ -9,9 +9,8 @@ once, for all protocols.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,7 +66,7 @@ class RoundSession:
         return False
 
     def protect(self, integers: Integers) -> Iterable[Send]:
-        """A client's role: protect a checked encoding and send it. Called once."""
+        """A client's role: protect a checked encoding, which it may overwrite, and send it. Called once."""
         raise Refused(f"party {self.party.name!r} has no update to contribute")
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
@@ -120,7 +119,7 @@ class RoundSession:
 
     def contribute(self, vector: NDArray[np.float32], weight: int = 1) -> Iterable[Send]:
         self.spec.layout.check(vector)
-        return self.contribute_integers(self.spec.encoding.encode(vector, weight).integers)
+        return self.contribute_integers(self.spec.encoding.encode(vector, weight, rng=self.party.rng).integers)
 
     def contribute_integers(self, integers: Integers) -> Iterable[Send]:
         with self._final():
@@ -230,9 +229,9 @@ class RoundSession:
 
     # What roles use.
 
-    @cached_property
+    @property
     def clients(self) -> frozenset[PartyId]:
-        return frozenset(self.spec.roster.clients)
+        return self.spec.roster.client_set
 
     def open_step(self, step: int, senders: Iterable[PartyId], *, limit: int, awaited: bool = True) -> None:
         """From now on, one message of `step` is taken from each of `senders`, with at most `limit` bytes.
@@ -256,24 +255,24 @@ class RoundSession:
             raise Aborted(f"the spec gives {name!r} another identity than this site knows")
         return identity
 
-    def send(self, to: PartyId, step: int, body: bytes | memoryview, *, part: int = 0) -> Send:
-        """Frame, tag and sign a body."""
+    def send(self, to: PartyId, step: int, *body: bytes | memoryview) -> Send:
+        """Frame, tag and sign a body, given in one piece or in several."""
         identity = self.party.identity
         nonce = self.party.rng(NONCE_BYTES)
         header = Header(
             step=step,
-            part=part,
-            length=len(body),
+            part=0,
+            length=sum(map(len, body)),
             spec=self.spec.digest,
             sender=identity.public.fingerprint,
             recipient=self.peer(to).fingerprint,
             nonce=nonce,
-            tag=self._channel(to).tag(nonce, body),
+            tag=self._channel(to).tag(nonce, *body),
         )
         signed = header.sign_with(identity.sign(header.signed_bytes()))
-        return Send(to, b"".join([signed.to_bytes(), body]))
+        return Send(to, b"".join([signed.to_bytes(), *body]))
 
-    def require_cohort(self, contributors: Collection[PartyId]) -> None:
+    def require_cohort(self, contributors: Sized) -> None:
         """Raise `Aborted` unless enough clients stand in the sum (T9)."""
         if len(contributors) < self.spec.minimum_cohort:
             raise Aborted(

@@ -53,7 +53,22 @@ class Roster(BaseModel):
         everybody = {SERVER: self.server, **self.clients, **self.helpers}
         return {name: bytes.fromhex(value) for name, value in everybody.items()}
 
-    @property
+    @cached_property
+    def client_set(self) -> frozenset[PartyId]:
+        """The clients' names."""
+        return frozenset(self.clients)
+
+    @cached_property
+    def client_names(self) -> tuple[PartyId, ...]:
+        """The clients' names, sorted: their order in every set that travels as bits."""
+        return tuple(sorted(self.clients))
+
+    @cached_property
+    def client_places(self) -> Mapping[PartyId, int]:
+        """Where each client stands in `client_names`."""
+        return {name: place for place, name in enumerate(self.client_names)}
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) over names, roles and fingerprints."""
         return hashlib.sha256(b"secagg/v1/roster" + canonical_json(self.model_dump())).hexdigest()
@@ -66,6 +81,7 @@ class RoundSpec(BaseModel):
         run, round, phase: which; set-up is round 0.
         backend, parameters: the registered name and its full, resolved parameters.
         roster: who takes part.
+        uploads_to: whom clients sign their contributions to: the server, or a helper of the roster.
         minimum_cohort: the fewest clients in a sum that anybody may learn; never below 3.
         layout, encoding: what the vector means and how it becomes integers.
         task: SHA-256 (hex) of every byte and setting from the server that can influence an update.
@@ -81,6 +97,7 @@ class RoundSpec(BaseModel):
     backend: Annotated[str, Field(pattern=r"^[a-z0-9-]+(\+[a-z0-9-]+)*$", max_length=128)]
     parameters: Annotated[dict[str, str | int | float | bool | None], Field(max_length=64)] = {}
     roster: Roster
+    uploads_to: PartyId = SERVER
     minimum_cohort: Annotated[int, Field(le=MAX_CLIENTS)] = MIN_COHORT
     layout: Layout
     encoding: FixedPoint
@@ -93,6 +110,8 @@ class RoundSpec(BaseModel):
             raise Refused(f"minimum_cohort is {self.minimum_cohort}, expected {MIN_COHORT} at least")
         if clients < self.minimum_cohort:
             raise Refused(f"{clients} clients take part, the minimum cohort is {self.minimum_cohort}")
+        if self.uploads_to != SERVER and self.uploads_to not in self.roster.helpers:
+            raise Refused(f"uploads_to is {self.uploads_to!r}, expected {SERVER!r} or a helper of the roster")
         if self.encoding.clients < clients:
             raise Refused(f"the encoding is proven for {self.encoding.clients} clients, the roster has {clients}")
 

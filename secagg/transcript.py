@@ -165,7 +165,7 @@ def round_body(spec: RoundSpec, evidence: Mapping[PartyId, bytes], **more: Any) 
 
 
 def _verify_round(body: Mapping[str, Any], place: int, directory: Directory) -> RoundSpec:
-    """Every contribution of a round must be signed by its client, for this server, under this spec."""
+    """Every contribution of a round must be signed by its client, under this spec, for the party that it names."""
 
     def fail(why: str) -> VerificationFailed:
         return VerificationFailed(f"entry {place}: {why}")
@@ -180,6 +180,8 @@ def _verify_round(body: Mapping[str, Any], place: int, directory: Directory) -> 
         raise fail("its spec and its spec digest differ")
     if len(evidence) < spec.minimum_cohort:
         raise fail(f"{len(evidence)} signed contributions, the minimum cohort is {spec.minimum_cohort}")
+    if spec.uploads_to not in directory:
+        raise fail(f"{spec.uploads_to!r}, to whom contributions went, is not in the directory")
     for name, signed in evidence.items():
         if name not in spec.roster.clients or name not in directory:
             raise fail(f"contributor {name!r} is not in the roster and the directory")
@@ -190,7 +192,7 @@ def _verify_round(body: Mapping[str, Any], place: int, directory: Directory) -> 
         if (header.spec, header.sender, header.recipient) != (
             spec.digest,
             directory[name].fingerprint,
-            directory[SERVER].fingerprint,
+            directory[spec.uploads_to].fingerprint,
         ):
             raise fail(f"evidence of {name!r} is for another spec, sender or recipient")
         if not directory[name].verify(header.signature, header.signed_bytes()):

@@ -97,7 +97,7 @@ class AdditiveSharing:
 
     def traffic(self, spec: RoundSpec) -> Traffic:
         helpers, clients = len(self.helpers()), len(spec.roster.clients)
-        vector = spec.encoding.length(spec.layout.size) * spec.encoding.ring.itemsize
+        vector = spec.encoding.wire_bytes(spec.layout.size)
         seed = HEADER_BYTES + SEED_BYTES + ENVELOPE_OVERHEAD
         members = HEADER_BYTES + set_bytes(clients)
         agree = HEADER_BYTES + 32
@@ -106,7 +106,7 @@ class AdditiveSharing:
             client_download=helpers * (HEADER_BYTES + 32) + HEADER_BYTES,
             helpers=helpers
             * (clients * (HEADER_BYTES + 32 + seed) + 2 * members + 2 * (helpers - 1) * agree + HEADER_BYTES + vector),
-            server_memory=2 * vector,
+            server_memory=spec.encoding.length(spec.layout.size) * spec.encoding.ring.itemsize + vector,
         )
 
     def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:

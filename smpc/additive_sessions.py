@@ -22,7 +22,7 @@ from secagg.sealing import ENVELOPE_OVERHEAD, Tampered, seal, unseal
 from secagg.session import RoundSession
 from secagg.spec import RoundSpec
 from smpc.cohort import Malformed, decode_set, encode_set, set_bytes
-from smpc.masks import SEED_BYTES, MaskStream
+from smpc.masks import SEED_BYTES, MaskStream, apply_masks
 
 KEY, SEED, HELD, GO, SHARE, COHORT, AGREE, SUM = range(1, 9)
 
@@ -33,10 +33,6 @@ class _AdditiveSession(RoundSession):
     @cached_property
     def helpers(self) -> tuple[PartyId, ...]:
         return tuple(sorted(self.spec.roster.helpers))
-
-    @cached_property
-    def ordered_clients(self) -> tuple[PartyId, ...]:
-        return tuple(sorted(self.clients))
 
     @property
     def length(self) -> int:
@@ -50,7 +46,7 @@ class _AdditiveSession(RoundSession):
 
     def read_set(self, sender: PartyId, body: memoryview) -> frozenset[PartyId]:
         try:
-            return decode_set(body, self.ordered_clients)
+            return decode_set(body, self.spec.roster.client_names)
         except Malformed as error:
             raise Rejected(sender, str(error)) from None
 
@@ -95,10 +91,12 @@ class AdditiveClient(_AdditiveSession):
         return ()
 
     def protect(self, integers: Integers) -> Iterable[Send]:
-        share = integers.view(self.spec.encoding.ring).copy()
-        for helper, seed in self._seeds.items():
-            stream = MaskStream(seed, suite=self._suite, context=self.pair(self.party.name, helper))
-            stream.subtract_from(share)
+        share = integers.view(self.spec.encoding.ring)
+        masks = [
+            MaskStream(seed, suite=self._suite, context=self.pair(self.party.name, helper))
+            for helper, seed in self._seeds.items()
+        ]
+        apply_masks(share, [(mask, -1) for mask in masks])
         self._seeds.clear()
         ring = RingSum(self.spec.encoding, self.length)
         return (self.send(SERVER, SHARE, ring.to_wire(share.view(self.spec.encoding.dtype))),)
@@ -139,7 +137,7 @@ class AdditiveHelper(_AdditiveSession):
         if self._key is None:
             return []
         public = self._key.public_key().public_bytes_raw()
-        return [self.send(client, KEY, public) for client in self.ordered_clients]
+        return [self.send(client, KEY, public) for client in self.spec.roster.client_names]
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         if step == SEED:
@@ -158,7 +156,7 @@ class AdditiveHelper(_AdditiveSession):
             size = set_bytes(len(self.clients))
             self.open_step(COHORT, [SERVER], limit=size, awaited=False)
             self.open_step(AGREE, self._others, limit=32)
-            held = encode_set(self._seeds, self.ordered_clients)
+            held = encode_set(self._seeds, self.spec.roster.client_names)
             return [self.send(SERVER, HELD, held)]
         if step == AGREE:
             self.require_all(AGREE, self._others)
@@ -206,9 +204,11 @@ class AdditiveHelper(_AdditiveSession):
             if theirs != digest:
                 raise Aborted(f"{other!r} was shown another client set than this aggregator; nothing was revealed")
         total = np.zeros(self.length, self.spec.encoding.ring)
-        for client in sorted(decode_set(self._cohort, self.ordered_clients)):
-            stream = MaskStream(self._seeds[client], suite=self._suite, context=self.pair(client, self.party.name))
-            stream.add_to(total)
+        masks = [
+            MaskStream(self._seeds[client], suite=self._suite, context=self.pair(client, self.party.name))
+            for client in sorted(decode_set(self._cohort, self.spec.roster.client_names))
+        ]
+        apply_masks(total, [(mask, 1) for mask in masks])
         self._seeds.clear()
         ring = RingSum(self.spec.encoding, self.length)
         return [self.send(SERVER, SUM, ring.to_wire(total.view(self.spec.encoding.dtype)))]
@@ -247,7 +247,7 @@ class AdditiveServer(_AdditiveSession):
             cohort = self.heard(SHARE)
             self.require_cohort(cohort)
             self.open_step(SUM, self.helpers, limit=self._sum.wire_bytes)
-            body = encode_set(cohort, self.ordered_clients)
+            body = encode_set(cohort, self.spec.roster.client_names)
             return [self.send(helper, COHORT, body) for helper in self.helpers]
         self.require_all(SUM, self.helpers)
         self.result = SecureSum.of(self._sum.signed(), self.heard(SHARE), self.spec.encoding)

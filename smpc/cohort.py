@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secagg.identity import PartyId
+
+Mask = NDArray[np.bool_]
 
 
 class Malformed(ValueError):
@@ -21,14 +24,24 @@ def set_bytes(clients: int) -> int:
 def encode_set(members: Collection[PartyId], clients: Sequence[PartyId]) -> bytes:
     """`members` as bits over the sorted `clients`, least significant bit first."""
     present = set(members)
-    return np.packbits(np.array([name in present for name in clients], bool), bitorder="little").tobytes()
+    return encode_mask(np.array([name in present for name in clients], bool))
 
 
 def decode_set(body: bytes | memoryview, clients: Sequence[PartyId]) -> frozenset[PartyId]:
     """Read a set back. Raises `Malformed` for a wrong length or a bit beyond the last client."""
-    if len(body) != set_bytes(len(clients)):
-        raise Malformed(f"client set of {len(body)} bytes, expected {set_bytes(len(clients))}")
-    bits = np.unpackbits(np.frombuffer(body, np.uint8), bitorder="little")
-    if bits[len(clients) :].any():
+    return frozenset(name for name, bit in zip(clients, decode_mask(body, len(clients)), strict=True) if bit)
+
+
+def encode_mask(mask: Mask) -> bytes:
+    """A mask over the sorted clients as bits, least significant bit first."""
+    return np.packbits(mask, bitorder="little").tobytes()
+
+
+def decode_mask(body: bytes | memoryview, count: int) -> Mask:
+    """Read a mask over `count` clients back. Raises `Malformed` as `decode_set` does."""
+    if len(body) != set_bytes(count):
+        raise Malformed(f"client set of {len(body)} bytes, expected {set_bytes(count)}")
+    bits = np.unpackbits(np.frombuffer(body, np.uint8), bitorder="little").view(np.bool_)
+    if bits[count:].any():
         raise Malformed("the client set names a client beyond the roster")
-    return frozenset(name for name, bit in zip(clients, bits, strict=False) if bit)
+    return bits[:count]

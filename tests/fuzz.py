@@ -22,6 +22,7 @@ from secagg.bench import peak_rss_mib
 from secagg.driver import Letter
 from secagg.errors import Aborted, Rejected
 from secagg.frames import HEADER_BYTES
+from secagg.identity import SERVER
 from secagg.spec import RoundSpec
 from tests.adversary.federation import BACKENDS, Federation, step_of
 
@@ -79,7 +80,7 @@ class InTransit:
 
 
 class Insider:
-    """Damages the body of one letter of a round, and signs it again with its sender's keys."""
+    """Damages the body of one letter of a round, or what is sealed in it, and signs it with its sender's keys."""
 
     def __init__(self, federation: Federation, spec: RoundSpec, target: int, rng: random.Random) -> None:
         self._federation = federation
@@ -95,10 +96,15 @@ class Insider:
         self._seen += 1
         if self._seen != self._target:
             return (letter,)
+        self.sent += 1
+        sealed = self._spec.uploads_to != SERVER and letter.to == self._spec.uploads_to
+        if sealed and self._rng.random() < 0.8:
+            inside = self._federation.open_upload(letter.sender, self._spec, letter.frame)
+            damaged = mutate(inside, inside[::-1], self._rng)
+            return (replace(letter, frame=self._federation.seal_upload(letter.sender, self._spec, damaged)),)
         body = bytes(letter.frame[HEADER_BYTES:])
         damaged = mutate(body or b"\0", body[::-1], self._rng)
         step = step_of(letter) if self._rng.random() < 0.9 else self._rng.randrange(12)
-        self.sent += 1
         return (replace(letter, frame=self._federation.forge(letter.sender, letter.to, self._spec, step, damaged)),)
 
 

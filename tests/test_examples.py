@@ -13,7 +13,8 @@ SCRIPTS = sorted(path.name for path in EXAMPLES.glob("0*.py"))
 
 
 def test_there_is_a_script_for_each_level() -> None:
-    assert SCRIPTS == ["01_plain.py", "02_ckks.py", "03_smpc.py", "04_dp.py", "05_bfv.py"]
+    names = ["01_plain", "02_ckks", "03_smpc", "04_dp", "05_bfv", "06_secaggplus", "07_selective"]
+    assert [f"{name}.py" for name in names] == SCRIPTS
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -28,7 +29,14 @@ def test_an_example_runs_and_prints_its_figures(script: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("script", "tells"), [("01_plain.py", True), ("02_ckks.py", False), ("03_smpc.py", False), ("05_bfv.py", False)]
+    ("script", "tells"),
+    [
+        ("01_plain.py", True),
+        ("02_ckks.py", False),
+        ("03_smpc.py", False),
+        ("05_bfv.py", False),
+        ("06_secaggplus.py", False),
+    ],
 )
 def test_an_upload_tells_the_server_of_the_update_only_where_nothing_protects_it(script: str, tells: bool) -> None:
     backend = script[3:-3]
@@ -38,3 +46,13 @@ def test_an_upload_tells_the_server_of_the_update_only_where_nothing_protects_it
     correlation = float(done.stdout)
     # 20,000 values: an unrelated vector stays below 0.04 except with probability 1e-8.
     assert (correlation > 0.999) if tells else (abs(correlation) < 0.04)
+
+
+def test_the_example_of_dropouts_ends_with_the_mean_of_those_who_stayed(tmp_path: Path) -> None:
+    command = [sys.executable, EXAMPLES / "06_secaggplus.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(
+        "vanished in mid-round: hospital-h, hospital-i, hospital-j; the mean of the other seven errs"
+    )
+    assert float(last.rsplit(" ", 1)[1]) < 1e-7

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.he.peer import PeerFigures, filters, recreated, run_peer
+from he import workers
 from secagg.bench import BenchReport, Workload, peak_rss_mib, run_bench
 from secagg.registry import build
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    workers.use(0)
     workload = Workload(options.params, options.clients)
     if options.only:
         _ = run_peer(recreated(), workload) if options.only == PEER else _bench(options.only, workload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.he.against_peer import OURS
+from he import workers
 from he.backend import EncryptedSum
 from he.scheme import Scheme
 from secagg.bench import encoding_for
@@ -43,6 +45,13 @@ class Subject:
 
     def encrypt(self) -> bytes:
         return b"".join(self.scheme.encryptor(self.key, clients=len(CLIENTS)).encrypt(self.values))
+
+
+@pytest.fixture(autouse=True)
+def _one_process() -> Iterator[None]:
+    workers.use(0)
+    yield
+    workers.use(None)
 
 
 @pytest.fixture(scope="module", params=OURS.values(), ids=OURS)

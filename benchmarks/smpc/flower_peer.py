@@ -24,8 +24,9 @@ from flwr.server.workflow import SecAggPlusWorkflow
 from flwr.server.workflow.constant import MAIN_CONFIGS_RECORD, MAIN_PARAMS_RECORD
 from flwr.server.workflow.constant import Key as WorkflowKey
 from flwr.supercore.task_identity import TaskIdentity
+from numpy.typing import NDArray
 
-from secagg.bench import Workload
+from secagg.bench import MAX_WEIGHT, Workload
 
 
 @dataclass
@@ -50,8 +51,8 @@ class _Proxy:
         return str(self.node_id)
 
 
-class _Grid:
-    """Takes the server's messages to the clients' mods and their answers back."""
+class FlowerGrid:
+    """Takes the server's messages to the clients' mods and their answers back; a subclass may meddle with both."""
 
     def __init__(self, workload: Workload, numbers: list[int]) -> None:
         names = workload.names()
@@ -64,6 +65,16 @@ class _Grid:
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         return [answer for message in messages if (answer := self._answer(message)) is not None]
 
+    def vanishes(self, number: int, stage: str) -> bool:
+        """Whether a client leaves the request of a stage unanswered."""
+        return stage == Stage.COLLECT_MASKED_VECTORS and number in self._vanished
+
+    def alter(self, number: int, configs: ConfigRecord) -> None:
+        """What happens to a request on its way to a client."""
+
+    def seen(self, number: int, stage: str, answer: ConfigRecord) -> None:
+        """What a client answered."""
+
     def _answer(self, message: Message) -> Message:
         number = message.metadata.dst_node_id
         # As after its network: a message of one's own.
@@ -73,8 +84,9 @@ class _Grid:
         own.content.config_records[RECORD_KEY_CONFIGS] = ConfigRecord(
             dict(message.content.config_records[RECORD_KEY_CONFIGS])
         )
-        stage = own.content.config_records[RECORD_KEY_CONFIGS][Key.STAGE]
-        if stage == Stage.COLLECT_MASKED_VECTORS and number in self._vanished:
+        stage = str(own.content.config_records[RECORD_KEY_CONFIGS][Key.STAGE])
+        self.alter(number, own.content.config_records[RECORD_KEY_CONFIGS])
+        if self.vanishes(number, stage):
             return Message(Error(code=1, reason="vanished"), reply_to=own)
         vector, weight = self._workload.contribution(self._names[number], uniform_weights=False)
 
@@ -85,18 +97,24 @@ class _Grid:
         started = time.process_time()
         answer = secaggplus_mod(own, self._contexts[number], train)
         self.figures.clients[number] += time.process_time() - started
+        self.seen(number, stage, answer.content.config_records[RECORD_KEY_CONFIGS])
         if stage == Stage.COLLECT_MASKED_VECTORS:
             masked = answer.content.config_records[RECORD_KEY_CONFIGS][Key.MASKED_PARAMETERS]
             self.figures.upload = sum(map(len, masked))
         return answer
 
 
-def run_flower(workload: Workload, *, degree: int, threshold: int) -> FlowerFigures:
-    """One round of SecAgg+ with `degree` neighbours, of which `threshold` shares, one's own included, reconstruct."""
+def run_flower(
+    workload: Workload, *, degree: int, threshold: int, grid_type: type[FlowerGrid] = FlowerGrid
+) -> tuple[FlowerFigures, NDArray[np.float64] | None]:
+    """One round of SecAgg+ with `degree` neighbours, of which `threshold` shares, one's own included, reconstruct.
+
+    The figures, and the mean; None where the workflow gave up.
+    """
     logging.getLogger("flwr").setLevel(logging.CRITICAL)
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
     numbers = list(range(1, workload.clients + 1))
-    grid = _Grid(workload, numbers)
+    grid = grid_type(workload, numbers)
     manager = SimpleClientManager()
     for number in numbers:
         manager.register(_Proxy(number))
@@ -109,15 +127,18 @@ def run_flower(workload: Workload, *, degree: int, threshold: int) -> FlowerFigu
     )
     context.state.array_records[MAIN_PARAMS_RECORD] = compat.parameters_to_arrayrecord(start, True)
     context.state.config_records[MAIN_CONFIGS_RECORD] = ConfigRecord({WorkflowKey.CURRENT_ROUND: 1})
-    workflow = SecAggPlusWorkflow(degree + 1, threshold, max_weight=100.0, clipping_range=1.0)
+    workflow = SecAggPlusWorkflow(degree + 1, threshold, max_weight=float(MAX_WEIGHT), clipping_range=1.0)
     wall, cpu = time.perf_counter(), time.process_time()
     workflow(grid, context)  # type: ignore[arg-type]
     figures = grid.figures
     figures.wall = time.perf_counter() - wall
     figures.server = time.process_time() - cpu - sum(figures.clients.values())
-    result = compat.arrayrecord_to_parameters(context.state.array_records[MAIN_PARAMS_RECORD], True)
-    figures.error = float(np.abs(parameters_to_ndarrays(result)[0] - _mean(workload)).max())
-    return figures
+    result = context.state.array_records[MAIN_PARAMS_RECORD]
+    mean = parameters_to_ndarrays(compat.arrayrecord_to_parameters(result, True))[0]
+    if not mean.any():
+        return figures, None
+    figures.error = float(np.abs(mean - _mean(workload)).max())
+    return figures, mean
 
 
 def _mean(workload: Workload) -> Any:

@@ -59,6 +59,10 @@ class LocalEngine:
         """The server's identity, to sign the transcript."""
         return self._driver.identities[SERVER]
 
+    def check(self, cohort: Sequence[PartyId]) -> None:
+        """Raise `Refused` if the backend cannot carry a round among `cohort`."""
+        self._driver.spec(1, layout=self._layout, encoding=self._encoding, task=digest_of(b""), clients=cohort)
+
     def round(self, number: int, task: bytes, cohort: Sequence[PartyId], update: Update) -> Outcome:
         """Run one round among `cohort`: `update(site, task)` trains when the protocol wants that site's vector."""
         spec = self._driver.spec(

@@ -10,27 +10,29 @@ noise or the key, whoever publishes it.
             5 SUM         server -> holder (or clients)   signed headers of the contributions, and their sum
             6 RESULT      holder -> server                the integer sum
 
+With `verified = true` the holder adds the ciphertexts itself; the steps of such a round are in `he.verified`.
+
 Guarantee: against a passive server that does not collude with the key holder (shared: with no client), the
-updates are semantically secure under ring-LWE at 128 bits. The decrypted sum is exact for every cohort that `check`
-accepts (`he.bfv.parameters`).
+updates are semantically secure under ring-LWE at 128 bits; `verified`: that of `he.verified`. The decrypted sum is
+exact for every cohort that `check` accepts (`he.bfv.parameters`).
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from he.backend import EncryptedSum, KeyedParameters
 from he.bfv.parameters import COMPACT, bfv_preset, require_no_failure
 from he.bfv.scheme import BfvScheme
+from he.guarantees import guarantees
+from he.security import SECURITY_BITS
 from secagg.guarantees import Guarantees
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
 
-ORACLE = "whoever holds the key decrypts the ciphertexts that it is sent: a server that lies about the sum and sends "
-
 
 class BfvSettings(KeyedParameters):
-    """Parameters of `bfv`: who holds the secret key, and the preset of ring, modulus and digits."""
+    """Parameters of `bfv`: those of `KeyedParameters`, and the preset of ring, modulus and digits."""
 
     preset: str = COMPACT.name
 
@@ -52,49 +54,12 @@ class Bfv(EncryptedSum):
     def guarantees(self) -> Guarantees:
         preset = self._preset
         bits, most = preset.modulus.bit_length(), preset.max_clients(self.scheme.key_mode)
-        ring = (
-            f"N={preset.degree}, q of {bits} bits, {preset.digits} integers of {preset.digit_bits} bits a coefficient, "
-            "128-bit security"
-        )
-        common: dict[str, Any] = {
-            "protection": f"BFV homomorphic encryption ({ring}), "
-            + ("one secret key shared by all clients" if self.shared else "public key of a key holder"),
-            "adversary": "passive",
-            "alpha": 3,
-            "exactness": f"exact, without decryption failures, for up to {most} clients",
-            "two_specs": "the key refuses contributions whose signed headers name different specs; a server that "
-            "lies about what it added is not detected",
-        }
-        if self.shared:
-            return Guarantees(
-                **common,
-                collusion="none: the server and any one client together read every update",
-                sees={
-                    "server": ("one ciphertext of every client", "who contributed"),
-                    "clients": ("the secret key", "the sum", "who contributed"),
-                },
-                key_holder="every client",
-                dropouts="a silent client is left out; the sum of the others is exact",
-                result_at="clients",
-                limitations=(
-                    "one curious client at the server's side ends all secrecy",
-                    ORACLE + "one client's ciphertext shows that client's update to all the others",
-                ),
-            )
-        return Guarantees(
-            **common,
-            collusion="clients may collude with the server; the key holder may not",
-            sees={
-                "server": ("one ciphertext of every client", "who contributed", "the sum"),
-                "holder": ("the sum", "who contributed"),
-                "clients": ("nothing",),
-            },
-            key_holder="the key holder, a party of its own",
-            dropouts="a silent client is left out; a silent key holder ends the round with a named abort",
-            limitations=(
-                "the server and the key holder together read every update",
-                ORACLE + "one client's ciphertext learns that client's update, with a crafted one the key itself",
-            ),
+        packing = f"{preset.digits} integers of {preset.digit_bits} bits a coefficient"
+        ring = f"{preset.name}: N={preset.degree}, q of {bits} bits, {packing}, {SECURITY_BITS}-bit security"
+        return guarantees(
+            self.mode,
+            encryption=f"BFV homomorphic encryption ({ring})",
+            exactness=f"exact, without decryption failures, for up to {most} clients",
         )
 
     def check(self, spec: RoundSpec) -> None:

@@ -13,16 +13,19 @@ decrypted once and its result stored (C5, C6).
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from he.bfv.digits import Digits, open_encoder
 from he.bfv.keys import BfvSecretKey
-from he.bfv.parameters import BfvParameters, require_no_failure
+from he.bfv.parameters import BfvParameters, bfv_preset, require_no_failure
 from he.bfv.seal import open_bfv_seal
-from he.residues import Malformed, Residues, add_into
+from he.blocks import open_blocks
+from he.residues import Bytes, Malformed, Residues, add_into, ciphertext_residues, records
 from he.security import KeyMode
-from he.sums import sum_residues
+from he.workers import Work
 
 
 class BfvDecryptor:
@@ -31,28 +34,39 @@ class BfvDecryptor:
     def __init__(self, key: BfvSecretKey, key_mode: KeyMode) -> None:
         self.parameters: BfvParameters = key.parameters
         self.key_mode = key_mode
-        self._seal = open_bfv_seal(key.parameters)
-        self._decryptor = self._seal.decryptor(key.to_seal())
+        self._key = key
 
     def decrypt(self, body: bytes | memoryview, *, length: int, clients: int) -> NDArray[np.int64]:
         """See `he.scheme.Decryptor.decrypt`."""
         parameters = self.parameters
         require_no_failure(parameters, self.key_mode, clients=clients, sum_bits=parameters.digit_bits)
-        residues = sum_residues(body, parameters, length=length)
-        out = np.empty((residues.shape[0], parameters.digits, parameters.degree), np.int64)
-        for digits, ciphertext in zip(out, residues, strict=True):
-            self._open(ciphertext, digits)
-        values = out.reshape(-1)
+        rows = records(body, count=parameters.ciphertexts(length), record_bytes=2 * parameters.polynomial_bytes)
+        arguments = {"name": parameters.name, "key": self._key.export_for_client()}
+        values = open_blocks(open_decryptor, arguments, rows, block=parameters.record_integers).reshape(-1)
         if values[length:].any():
             raise Malformed(f"not a sum of {clients} honest ciphertexts")
         return values[:length]
 
-    def _open(self, ciphertext: Residues, out: Digits) -> None:
-        parameters, encoder = self.parameters, open_encoder(self.parameters)
-        step = parameters.level_digits
-        for end in range(parameters.digits, 0, -step):
-            high = encoder.split(self._seal.decrypt(self._decryptor, ciphertext))
-            out[end - step : end] = high
-            if end > step:
-                add_into(ciphertext[0], encoder.residues(-high), parameters)
-                ciphertext = encoder.lift(ciphertext)
+
+def open_decryptor(name: str, key: bytes) -> Work:
+    """Records of a sum to integers, in a worker."""
+    parameters = bfv_preset(name)
+    decryptor = open_bfv_seal(parameters).decryptor(BfvSecretKey.load_for_client(key, parameters).to_seal())
+
+    def work(rows: Bytes, results: Bytes) -> None:
+        for both, out in zip(ciphertext_residues(rows, parameters), results.view(np.int64), strict=True):
+            open_levels(decryptor, both, parameters, out.reshape(parameters.digits, -1))
+
+    return work
+
+
+def open_levels(decryptor: Any, ciphertext: Residues, parameters: BfvParameters, out: Digits) -> None:
+    """The digits, shape `(digits, N)`, of a ciphertext of shape `(2, primes * N)`, which is used up."""
+    seal, encoder = open_bfv_seal(parameters), open_encoder(parameters)
+    step = parameters.level_digits
+    for end in range(parameters.digits, 0, -step):
+        high = encoder.split(seal.decrypt(decryptor, ciphertext))
+        out[end - step : end] = high
+        if end > step:
+            add_into(ciphertext[0], encoder.residues(-high), parameters)
+            ciphertext = encoder.lift(ciphertext)

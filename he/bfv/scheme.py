@@ -9,7 +9,6 @@ from he.bfv.decryption import BfvDecryptor
 from he.bfv.encryption import BfvEncryptor
 from he.bfv.keys import BfvPublicKey, BfvSecretKey, generate_bfv
 from he.bfv.parameters import BfvParameters
-from he.bfv.seal import open_bfv_seal
 from he.security import KeyMode
 from he.sums import CiphertextSum, PublicSum, SeededSum
 from secagg.protocol import Rng
@@ -56,7 +55,7 @@ class BfvScheme:
     def empty_sum(self, length: int) -> CiphertextSum:
         if self.key_mode == "public":
             return PublicSum(self.parameters, length)
-        return SeededSum(self.parameters, length, open_bfv_seal(self.parameters))
+        return SeededSum(self.parameters, length)
 
     def fresh_bytes(self, length: int) -> int:
         return self.parameters.fresh_bytes(length, self.key_mode)

@@ -11,16 +11,18 @@ helper, but the server and any *one* client together open everything, so it must
             5 SUM         server -> holder (or clients)   signed headers of the contributions, and their sum
             6 RESULT      holder -> server                the integer sum
 
+With `verified = true` the holder adds the ciphertexts itself; the steps of such a round are in `he.verified`.
+
 Guarantee: against a passive server that does not collude with the key holder (shared: with no client), the
-updates are semantically secure under ring-LWE at 128 bits. What the holder opens is flooded with noise before
-anything else is done to it, for at most `query_budget` rounds under one key (`he.ckks.flooded.flooding`), and then
-rounded: the sum is exact but for a probability of 2^-40. Under a shared key a client opens sums for itself, without
-flooding and rounded (`he.ckks.slots.noise`); those are not for publication.
+updates are semantically secure under ring-LWE at 128 bits; `verified`: that of `he.verified`. What the holder opens
+is flooded with noise before anything else is done to it, for at most `query_budget` rounds under one key
+(`he.ckks.flooded.flooding`), and then rounded: the sum is exact but for a probability of 2^-40. Under a shared key a
+client opens sums for itself, without flooding and rounded (`he.ckks.slots.noise`); those are not for publication.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -30,6 +32,8 @@ from he.ckks.flooded.rings import RINGS, ROOMY, RingParameters, ring
 from he.ckks.flooded.scheme import RingScheme
 from he.ckks.slots.parameters import COMPACT, PRESETS, preset
 from he.ckks.slots.scheme import CkksScheme
+from he.guarantees import guarantees
+from he.security import SECURITY_BITS
 from secagg.errors import Refused
 from secagg.guarantees import Guarantees
 from secagg.settings import Settings
@@ -37,7 +41,7 @@ from secagg.spec import RoundSpec
 
 
 class CkksParameters(KeyedParameters):
-    """Parameters of `ckks`: who holds the secret key, the preset, and how opened sums are flooded.
+    """Parameters of `ckks`: those of `KeyedParameters`, the preset, and how opened sums are flooded.
 
     Attributes:
         preset: ring and modulus; "" is `n8192-q96` with a holder and `n4096-q56` under a shared key.
@@ -70,52 +74,20 @@ class Ckks(EncryptedSum):
     @property
     def guarantees(self) -> Guarantees:
         preset = self._scheme.parameters
-        ring = f"N={preset.degree}, {preset.modulus_bits} bits of modulus, 128-bit security"
-        common: dict[str, Any] = {
-            "protection": f"CKKS homomorphic encryption ({ring}), "
-            + ("one secret key shared by all clients" if self.shared else "public key of a key holder"),
-            "adversary": "passive",
-            "alpha": 3,
-            "exactness": "rounded to the integer grid: the integer sum, exact except with probability 2^-40"
-            + ("" if self.shared else f", flooded beforehand with noise of {self._bits} statistical bits"),
-            "two_specs": "the key refuses contributions whose signed headers name different specs; a server that "
-            "lies about what it added is not detected",
-        }
-        if self.shared:
-            return Guarantees(
-                **common,
-                collusion="none: the server and any one client together read every update",
-                sees={
-                    "server": ("one ciphertext of every client", "who contributed"),
-                    "clients": ("the secret key", "the sum", "who contributed"),
-                },
-                key_holder="every client",
-                dropouts="a silent client is left out; the sum of the others is exact",
-                result_at="clients",
-                limitations=(
-                    "one curious client at the server's side ends all secrecy",
-                    "clients open sums without flooding: to publish one, or more of it than is rounded, needs flooding",
-                    "crafted ciphertexts",
-                ),
-            )
-        return Guarantees(
-            **common,
-            collusion="clients may collude with the server; the key holder may not",
-            sees={
-                "server": ("one ciphertext of every client", "who contributed", "the sum"),
-                "holder": ("the sum", "who contributed"),
-                "clients": ("nothing",),
-            },
-            key_holder="the key holder, a party of its own",
-            dropouts="a silent client is left out; a silent key holder ends the round with a named abort",
-            limitations=(
-                "the server and the key holder together read every update",
-                "the holder cannot tell what was added: a server that submits one client's ciphertext as the sum, with "
-                "everybody's signed headers, reads that client",
-                "noise hides the errors of honestly made ciphertexts, not what crafted ones are made to err by",
-                f"a key opens {self._rounds} rounds; a holder put back to an earlier state can be made to open "
-                "two sums in one of them",
-            ),
+        ring = f"{preset.name}: N={preset.degree}, {preset.modulus_bits} bits of modulus, {SECURITY_BITS}-bit security"
+        exactness = "rounded to the integer grid: the integer sum, exact except with probability 2^-40"
+        flooded = f"{exactness}, flooded beforehand with noise of {self._bits} statistical bits"
+        unflooded = "clients open sums without flooding: to publish one, or more of it than is rounded, needs flooding"
+        crafted = "noise hides the errors of honestly made ciphertexts, not what crafted ones are made to err by"
+        budget = (
+            f"a key opens {self._rounds} rounds; a holder put back to an earlier state can be made to open two sums in "
+            "one of them"
+        )
+        return guarantees(
+            self.mode,
+            encryption=f"CKKS homomorphic encryption ({ring})",
+            exactness=exactness if self.shared else flooded,
+            limitations=(unflooded,) if self.shared else (crafted, budget),
         )
 
     def check(self, spec: RoundSpec) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from secagg.cli.options import backend_option, clients_option, json_option, params_option, set_option
+from secagg.cli.options import backend_option, clients_option, json_option, params_option, set_option, workers_option
 
 if TYPE_CHECKING:
     from secagg.bench import BenchReport
     from secagg.guarantees import Guarantees
+
+_ACKNOWLEDGE = "acknowledge_weak_parameters"
 
 
 @click.command()
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 @click.option("--dropouts", type=click.IntRange(0), default=0, show_default=True, help="Clients that vanish.")
 @click.option("--repeat", type=click.IntRange(1), default=1, show_default=True, help="Rounds; medians are given.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the inputs.")
+@click.option(
+    "--modulus-bits", type=int, default=32, show_default=True, help="Ring of the sums: 20 to 24 (packed), 32 or 64."
+)
 @set_option
+@workers_option
 @json_option
 def command(
     backend: str,
@@ -30,6 +36,7 @@ def command(
     dropouts: int,
     repeat: int,
     seed: int,
+    modulus_bits: int,
     settings: tuple[str, ...],
     json_file: Path | None,
 ) -> None:
@@ -37,13 +44,20 @@ def command(
     from secagg.bench import Workload, run_bench
     from secagg.cli.options import parse_settings, write_json
     from secagg.cli.progress import progress
-    from secagg.registry import build
+    from secagg.registry import build, parameter_names
+    from secagg.settings import read_files
 
     workload = Workload(params, clients, dropouts, seed)
-    composition = build(backend, parse_settings(settings))
+    parameters = read_files(parse_settings(settings), folder=Path())
+    if _ACKNOWLEDGE in parameter_names(backend):
+        # Nobody's data is at stake: weak parameters are obeyed, and what they attain is printed.
+        parameters.setdefault(_ACKNOWLEDGE, True)
+    composition = build(backend, parameters)
     with progress(f"bench {backend}", total=clients * repeat) as advance:
-        report = run_bench(composition, workload, repeat=repeat, progress=advance)
+        report = run_bench(composition, workload, repeat=repeat, modulus_bits=modulus_bits, progress=advance)
     _print(report, composition.guarantees)
+    if (attained := getattr(composition.backend, "attained", None)) is not None:
+        click.echo(f"attained: {attained(clients)}")
     if json_file is not None:
         write_json(json_file, report.model_dump_json(by_alias=True, indent=2))
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import click
 
+from secagg.cores import MAX_WORKERS, VARIABLE, use_workers
 from secagg.errors import Refused
 
 backend_option = click.option(
@@ -19,6 +21,20 @@ params_option = click.option(
 clients_option = click.option("--clients", type=int, default=10, show_default=True, help="Clients in the cohort.")
 set_option = click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A parameter of the backend; may be repeated."
+)
+
+
+def _use_workers(context: click.Context, parameter: click.Parameter, count: int | None) -> None:
+    # All parties of a simulation are in this one process: nobody is protected from what a crash would take along.
+    use_workers(0 if count is None and VARIABLE not in os.environ else count)
+
+
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(0, MAX_WORKERS),
+    callback=_use_workers,
+    expose_value=False,
+    help=f"Worker processes for homomorphic encryption. Default: what {VARIABLE} says, or else 0: none.",
 )
 
 

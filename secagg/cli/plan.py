@@ -27,8 +27,9 @@ def command(
     from secagg.cli.options import parse_settings, write_json
     from secagg.plan import make_plan
     from secagg.registry import build, for_rounds
+    from secagg.settings import read_files
 
-    parameters = for_rounds(backend, parse_settings(settings), rounds)
+    parameters = for_rounds(backend, read_files(parse_settings(settings), folder=Path()), rounds)
     plan = make_plan(build(backend, parameters), params=params, clients=clients, rounds=rounds)
     _print(plan)
     if json_file is not None:

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from he.key_setup import HOLDER
+from he.rounds import UPLOAD
 from secagg.driver import Driver, Letter, Outcome, deliver
 from secagg.fixedpoint import FixedPoint
-from secagg.frames import Header, split
+from secagg.frames import HEADER_BYTES, Header, split
 from secagg.identity import SERVER, PartyId
 from secagg.protocol import Party, Session
 from secagg.registry import build
-from secagg.sealing import NONCE_BYTES, Channel
+from secagg.sealing import NONCE_BYTES, Channel, seal, unseal
 from secagg.spec import RoundSpec, task_digest
 from secagg.vectors import Layout
 
@@ -22,10 +24,19 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {}),
     "smpc": ("smpc", {}),
     "smpc of two": ("smpc", {"aggregators": 2}),
+    "secaggplus": ("secaggplus", {}),
+    "secaggplus passive": ("secaggplus", {"threat": "passive"}),
     "ckks": ("ckks", {}),
+    "ckks verified": ("ckks", {"verified": True}),
     "ckks shared key": ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
     "bfv": ("bfv", {}),
+    "bfv verified": ("bfv", {"verified": True}),
     "bfv shared key": ("bfv", {"key_mode": "shared", "acknowledge_shared_key": True}),
+    "selective": ("selective", {"fraction": 0.1}),
+    "selective shared key": (
+        "selective",
+        {"scheme": "bfv", "fraction": 0.5, "key_mode": "shared", "acknowledge_shared_key": True},
+    ),
     "dp": ("dp", {"noise_multiplier": 2e-9}),
 }
 TASK = task_digest(b"model", b"settings")
@@ -34,15 +45,15 @@ TASK = task_digest(b"model", b"settings")
 class Federation:
     """Five clients, an uneven vector length, distinct vectors and weights."""
 
-    def __init__(self, name: str, *, clients: int = 5, size: int = 257) -> None:
-        backend, parameters = BACKENDS[name]
-        self.backend = build(backend, parameters).backend
+    def __init__(self, name: str, *, clients: int = 5, size: int = 257, **parameters: Any) -> None:
+        backend, given = BACKENDS[name]
+        self.backend = build(backend, given | parameters).backend
         self.uniform = self.backend.guarantees.uniform_weights
         self.names = [f"site-{number}" for number in range(clients)]
         generator = np.random.default_rng(7)
         # Small enough that no client is clipped under `dp` (L2 norm below 1).
         self.vectors = {n: generator.uniform(-0.05, 0.05, size).astype(np.float32) for n in self.names}
-        self.weights = {n: 1 if self.uniform else place + 1 for place, n in enumerate(self.names)}
+        self.weights = {n: 1 if self.uniform else place % 20 + 1 for place, n in enumerate(self.names)}
         self.layout = Layout.flat(size)
         self.encoding = FixedPoint.fit(
             clients=clients,
@@ -107,10 +118,23 @@ class Federation:
         )  # fmt: skip
         return header.sign_with(identity.sign(header.signed_bytes())).to_bytes() + body
 
+    def seal_upload(self, sender: PartyId, spec: RoundSpec, ciphertexts: bytes) -> bytes:
+        """For a holder that adds: a frame with any ciphertexts, as `sender` itself would seal and sign it."""
+        sealed = seal(ciphertexts, self.driver.identities[HOLDER].public.agreement, context=self._bound(sender, spec))
+        return self.forge(sender, HOLDER, spec, UPLOAD, sealed)
+
+    def open_upload(self, sender: PartyId, spec: RoundSpec, frame: bytes | memoryview) -> bytes:
+        """The ciphertexts in such a frame, with the holder's own key."""
+        key = self.driver.identities[HOLDER].agreement_key
+        return unseal(frame[HEADER_BYTES:], key, context=self._bound(sender, spec))
+
+    def _bound(self, sender: PartyId, spec: RoundSpec) -> bytes:
+        return spec.digest + self.driver.identities[sender].public.fingerprint
+
 
 def is_vector(letter: Letter) -> bool:
-    """Whether a letter carries a client's protected vector to the server."""
-    return letter.kind == "frame" and letter.to == SERVER and letter.sender.startswith("site-")
+    """Whether a letter carries a client's protected vector to whoever adds: the server, or in `verified` the holder."""
+    return letter.kind == "frame" and letter.to in (SERVER, HOLDER) and letter.sender.startswith("site-")
 
 
 def step_of(letter: Letter) -> int:

@@ -268,7 +268,6 @@ def test_c8_a_shared_key_must_be_acknowledged() -> None:
 def test_c8_with_a_shared_key_one_client_and_the_server_open_another_client() -> None:
     """What the acknowledgement is about, carried out: site-4's key opens site-1's ciphertext."""
     from he.ckks.slots.decryption import Decryptor
-    from he.ckks.slots.seal import open_seal
     from he.sums import SeededSum
 
     federation = Federation("ckks shared key")
@@ -282,7 +281,7 @@ def test_c8_with_a_shared_key_one_client_and_the_server_open_another_client() ->
     federation.wire = server_sees
     federation.round()
     length = federation.encoding.length(257)
-    alone = SeededSum(COMPACT, length, open_seal(COMPACT))
+    alone = SeededSum(COMPACT, length)
     alone.fold(seen[0])
     colluder = SecretKey.load_for_client(secret_key_bytes(federation, "site-4"), COMPACT)
     opened = Decryptor(colluder).decrypt(alone.to_bytes(), length=length, clients=1)

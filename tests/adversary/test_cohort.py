@@ -33,8 +33,11 @@ def test_t9_a_round_under_the_minimum_cohort_reveals_nothing(name: str) -> None:
 
 
 def test_t9_a_cohort_at_the_minimum_is_summed(name: str) -> None:
+    """Two of five vanish: before their upload, or before their keys where the others must recover what they left."""
     federation = Federation(name)
     federation.absent = set(federation.names[3:])
+    if name.startswith("secaggplus"):
+        federation.wire = lambda letter: () if letter.to in federation.absent else (letter,)
     federation.check(federation.round(), federation.names[:3])
 
 

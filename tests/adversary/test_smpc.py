@@ -15,7 +15,7 @@ from secagg.frames import HEADER_BYTES, split
 from secagg.identity import SERVER, PartyId
 from smpc.additive_sessions import AGREE, COHORT, HELD, KEY, SEED, SHARE, SUM
 from smpc.cohort import encode_set
-from smpc.masks import MaskStream
+from smpc.masks import MaskStream, apply_masks
 from tests.adversary.federation import Federation, is_vector, step_of
 
 ONE, TWO = "aggregator-1", "aggregator-2"
@@ -230,7 +230,7 @@ def test_s1_two_colluding_aggregators_of_three_see_nothing_of_an_input(colluders
     fingerprints = spec.roster.fingerprints
     for helper in set(colluders) - {"server"}:
         context = (spec.digest, fingerprints["site-0"], fingerprints[helper])
-        MaskStream(held[helper], suite="chacha20", context=context).add_to(view)
+        apply_masks(view, [(MaskStream(held[helper], suite="chacha20", context=context), 1)])
     counts = np.bincount(view.view(np.uint8), minlength=256)
     expected = counts.sum() / 256
     assert float(((counts - expected) ** 2 / expected).sum()) < 400  # 255 degrees of freedom: 1e-8

@@ -29,7 +29,7 @@ def test_digits_reach_93_percent(plain_digits: RunSummary) -> None:
     assert accuracy >= 0.93
 
 
-@pytest.mark.parametrize("backend", ["ckks", "smpc"])
+@pytest.mark.parametrize("backend", ["ckks", "smpc", "secaggplus"])
 def test_digits_lose_nothing_under_protection(backend: str, plain_digits: RunSummary) -> None:
     protected = run("digits.toml", f"privacy.backend={backend}").final.overall.accuracy
     plain = plain_digits.final.overall.accuracy

@@ -70,6 +70,13 @@ def test_an_existing_directory_is_refused_and_untouched(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["keep.txt"]
 
 
+def test_weak_parameters_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    weak = ("privacy.backend=secaggplus", "privacy.degree=2", "data.clients=8")
+    with pytest.raises(Refused, match="degree 2 and threshold 2 among 8 clients, the active server singles one out"):
+        run_experiment(load(EXAMPLES / "digits.toml", [*QUICK, *weak]), output=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_diverged_client_is_named_with_its_tensor_and_the_rounds_before_are_kept(tmp_path: Path) -> None:
     settings = (*QUICK, "training.lr=1000.0", "training.momentum=0.99", "training.local_epochs=50")
     deep = (*settings, "model.name=mlp")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.guards.guard import BFV, BFV_ENGINE, CKKS, SMPC, Guard
+from tests.guards.guard import BFV, BFV_ENGINE, CKKS, SMPC, VERIFIED, Guard
 
 GUARDS = (
     Guard(
@@ -57,7 +57,7 @@ GUARDS = (
         "the holder checks the minimum cohort itself",
         ("T9",),
         "he/rounds.py",
-        "self.require_cohort(contributors)",
+        "self.require_cohort(signed)",
         "pass",
         (f"{CKKS}::test_t9_the_holder_opens_nothing_for_fewer_signatures_than_the_minimum",),
     ),
@@ -86,6 +86,96 @@ GUARDS = (
         (f"{CKKS}::test_the_holder_counts_only_signatures_of_this_round",),
     ),
     Guard(
+        "a holder that adds checks the minimum cohort itself",
+        ("T9",),
+        "he/verified.py",
+        "self.require_cohort(signed)",
+        "pass",
+        (f"{VERIFIED}::test_t9_the_holder_opens_nothing_for_fewer_clients_than_the_minimum",),
+    ),
+    Guard(
+        "a holder that adds counts a client once",
+        ("C5",),
+        "secagg/session.py",
+        "if sender not in step.expected:",
+        "if False:",
+        (f"{VERIFIED}::test_c5_a_client_that_uploads_in_two_parts_is_counted_once",),
+    ),
+    Guard(
+        "what a holder adds is sealed to it",
+        ("C5",),
+        "he/verified.py",
+        "from secagg.sealing import ENVELOPE_OVERHEAD, Tampered, seal, unseal\n",
+        "from secagg.sealing import ENVELOPE_OVERHEAD, Tampered\n\n"
+        "def seal(body, *_, **__): return bytes(32) + body + bytes(16)\n"
+        "def unseal(body, *_, **__): return body[32:-16]\n",
+        (f"{VERIFIED}::test_c5_a_colluders_crafted_ciphertext_brings_out_a_key_that_opens_nothing",),
+    ),
+    Guard(
+        "a sealed upload is its sender's alone",
+        ("C5",),
+        "he/verified.py",
+        "return self.spec.digest + self.spec.roster.fingerprints[client]",
+        "return self.spec.digest",
+        (f"{VERIFIED}::test_c5_a_client_replayed_under_another_name_is_rejected",),
+    ),
+    Guard(
+        "a ciphertext that a holder adds is checked first",
+        ("C4", "C5"),
+        "he/verified.py",
+        'raise Rejected(sender, f"ciphertext: {error}") from None',
+        "pass",
+        (f"{VERIFIED}::test_c5_a_sealed_upload_is_for_one_round_and_whole",),
+    ),
+    Guard(
+        "the server takes no holder's sum of too few clients",
+        ("T9",),
+        "he/verified.py",
+        "if len(signed) < self.spec.minimum_cohort:",
+        "if False:",
+        (f"{VERIFIED}::test_the_server_takes_no_sum_without_the_signed_headers_of_its_contributions",),
+    ),
+    Guard(
+        "the server counts a header of a holder's sum once",
+        ("C5",),
+        "he/rounds.py",
+        "if client is None or client in contributors:",
+        "if client is None:",
+        (f"{VERIFIED}::test_the_server_takes_no_sum_without_the_signed_headers_of_its_contributions",),
+    ),
+    Guard(
+        "the server counts only signed headers in a holder's sum",
+        ("C5",),
+        "he/rounds.py",
+        "if not self.peer(client).verify(header.signature, header.signed_bytes()):",
+        "if False:",
+        (f"{VERIFIED}::test_the_server_takes_no_sum_without_the_signed_headers_of_its_contributions",),
+    ),
+    Guard(
+        "headers in front of a sum are of uploads to whoever adds",
+        ("C5",),
+        "he/rounds.py",
+        "self.spec.roster.fingerprints[self.spec.uploads_to],",
+        "header.recipient,",
+        (f"{VERIFIED}::test_the_server_takes_no_sum_without_the_signed_headers_of_its_contributions",),
+    ),
+    Guard(
+        "headers in front of a sum are of whole uploads",
+        ("C5",),
+        "he/rounds.py",
+        "                self.upload_bytes,\n",
+        "                header.length,\n",
+        (f"{VERIFIED}::test_the_server_takes_no_sum_without_the_signed_headers_of_its_contributions",),
+    ),
+    Guard(
+        "verified is for a key holder",
+        ("C5",),
+        "he/backend.py",
+        "if self.shared and parameters.verified:",
+        "if False:",
+        (f"{VERIFIED}::test_verified_needs_a_key_holder",),
+    ),
+    Guard(
         "a probe ends the holder's part in the round",
         ("C5", "C6"),
         "he/rounds.py",
@@ -97,7 +187,7 @@ GUARDS = (
         "what the holder opens is flooded",
         ("C6",),
         "he/ckks/flooded/cipher.py",
-        "add_integers(phase, noise, self.parameters)",
+        "add_integers(phase, discrete_gaussian(sigma, parameters.degree, rng=given.read), parameters)",
         "pass",
         ("tests/he/test_flooding.py",),
     ),
@@ -289,8 +379,8 @@ GUARDS = (
         "no prime of a second polynomial is zero",
         ("C5",),
         "he/residues.py",
-        "if not residues[:, 1].reshape(-1, ring.degree).any(axis=-1).all():",
-        "if not residues[:, 1].any(axis=-1).all():",
+        "moduli = second.reshape(len(second), len(ring.primes), -1)",
+        "moduli = second.reshape(len(second), 1, -1)",
         (f"{BFV_ENGINE}::test_transparent_ciphertexts_and_repeated_seeds_are_malformed",),
     ),
     Guard(

@@ -7,9 +7,15 @@ from dataclasses import dataclass
 WIRE = "tests/adversary/test_wire.py"
 COHORT = "tests/adversary/test_cohort.py"
 SMPC = "tests/adversary/test_smpc.py"
+SECAGGPLUS = "tests/adversary/secaggplus"
+SECAGGPLUS_UNITS = "tests/smpc/secaggplus"
 CKKS = "tests/adversary/test_ckks.py"
 BFV = "tests/adversary/test_bfv.py"
+VERIFIED = "tests/adversary/test_verified.py"
+NATIVE = "tests/adversary/test_native.py"
+WORKERS = "tests/he/test_workers.py"
 BFV_ENGINE = "tests/he/test_bfv.py"
+MASKS = "tests/smpc/masks"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from he.bfv.decryption import BfvDecryptor
+from he.bfv.decryption import BfvDecryptor, open_levels
 from he.bfv.digits import DigitEncoder
 from he.bfv.encryption import BfvEncryptor
 from he.bfv.keys import BfvPublicKey, BfvSecretKey, generate_bfv
@@ -113,7 +113,7 @@ def test_the_largest_cohort_at_the_edge_with_all_noise_of_one_sign(house: House,
 def test_the_inequality_is_where_decryption_begins_to_fail(parameters: BfvParameters, mode: KeyMode, sign: int) -> None:
     """Noise made by hand: at the bound of the largest cohort all is right, at twice that everything is wrong."""
     secret, _ = generate_bfv(parameters)
-    decryptor = BfvDecryptor(secret, mode)
+    decryptor = open_bfv_seal(parameters).decryptor(secret.to_seal())
     limit = 2 ** (parameters.digit_bits - 1) - 1
     digits = np.random.default_rng(3).choice([-limit, limit, 0, 1, -1], (parameters.digits, parameters.degree))
     digits[:, :2] = [[limit, -limit]] * parameters.digits
@@ -124,7 +124,7 @@ def test_the_inequality_is_where_decryption_begins_to_fail(parameters: BfvParame
         shift = [np.full(parameters.degree, sign * noise % prime, np.uint64) for prime in parameters.primes]
         add_into(ciphertext[0], np.concatenate(shift), parameters)
         out = np.empty_like(digits)
-        decryptor._open(ciphertext, out)
+        open_levels(decryptor, ciphertext, parameters, out)
         assert np.array_equal(out, digits) is right
 
 

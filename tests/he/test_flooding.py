@@ -14,6 +14,7 @@ from he.ckks.flooded.cipher import (
     RingEncryptor,
     RingPublicKey,
     RingSecretKey,
+    flooded,
     generate_pair,
 )
 from he.ckks.flooded.flooding import TAIL, QueryBudget, flooding, flooding_sigma, fresh_error, worst_error
@@ -132,9 +133,10 @@ def test_the_noise_arrives_in_every_coefficient(parameters: RingParameters) -> N
     total.fold(b"".join(RingEncryptor(public).encrypt(values)))
     noise = flooding(parameters, clients=3, length=values.size, rounds=500, bits=40)
     rows = np.frombuffer(total.to_bytes(), np.uint8).reshape(2, -1)
-    flooded = RingDecryptor(secret, noise, rng=counting_rng(parameters.name))._flooded(rows)
+    keys = np.frombuffer(counting_rng(parameters.name)(128), np.uint8).reshape(2, 64)
+    phases = flooded(rows, secret, noise.sigma_float, keys=keys)
     found = []
-    for both, phase in zip(unpack_sum(rows, parameters), flooded, strict=True):
+    for both, phase in zip(unpack_sum(rows, parameters), phases, strict=True):
         exact = centred(phase_of(secret, both, parameters), parameters)
         found += [a - b for a, b in zip(centred(phase, parameters), exact, strict=True)]
     scaled = np.array(found, np.float64) / noise.sigma
@@ -150,8 +152,20 @@ def test_two_decryptions_have_two_noises() -> None:
     secret, public = generate_pair(NARROW)
     rows = np.frombuffer(pack_sum(unpack_fresh(encrypted(public, np.arange(10)), NARROW)[0], NARROW), np.uint8)[None]
     noise = flooding(NARROW, clients=3, length=10, rounds=10, bits=40)
-    first, second = (RingDecryptor(secret, noise)._flooded(rows) for _ in range(2))
+    decryptor = RingDecryptor(secret, noise)
+    keys = [np.frombuffer(decryptor._noise_keys(), np.uint8)[None] for _ in range(2)]
+    first, second = (flooded(rows, secret, noise.sigma_float, keys=drawn) for drawn in keys)
     assert not (first == second).all(axis=1).any()
+
+
+def test_d2_d3_a_stuck_or_short_generator_floods_nothing() -> None:
+    secret, public = generate_pair(NARROW)
+    total = CoefficientSum(NARROW, 10)
+    total.fold(encrypted(public, np.arange(10)).tobytes())
+    noise = flooding(NARROW, clients=3, length=10, rounds=10, bits=40)
+    for rng, why in ((lambda count: bytes(range(count)), "the same key twice"), (lambda count: b"short", "too few")):
+        with pytest.raises(Refused, match=why):
+            RingDecryptor(secret, noise, rng=rng).decrypt(total.to_bytes(), length=10, clients=1)
 
 
 @BOTH

@@ -42,7 +42,7 @@ def test_narrowest_preset_and_the_advice_to_take_it() -> None:
 def test_observed_error_is_within_the_bound_and_near_its_standard_deviation(clients: int) -> None:
     secret = generate(COMPACT)
     encryptor = SeededEncryptor(secret)
-    total = SeededSum(COMPACT, 40960, open_seal(COMPACT))
+    total = SeededSum(COMPACT, 40960)
     rng = np.random.default_rng(clients)
     truth = np.zeros(40960, np.int64)
     for _ in range(clients):

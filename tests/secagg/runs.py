@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from secagg.driver import Driver, Outcome
+from secagg.driver import Driver, Outcome, deliver
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER, Directory, Identity, PartyId
 from secagg.record import canonical_json, strict_json
@@ -80,8 +80,11 @@ def spec_of(entry: Mapping[str, Any]) -> RoundSpec:
     return RoundSpec.from_bytes(canonical_json(entry["body"]["spec"]))
 
 
-def make_run(path: Path, *, rounds: int = 2, backend: str = "plain") -> Run:
-    run = Run(path, Driver(build(backend).backend, NAMES))
+def make_run(
+    path: Path, *, rounds: int = 2, backend: str = "plain", intercept: Any = deliver, **parameters: Any
+) -> Run:
+    run = Run(path, Driver(build(backend, parameters).backend, NAMES, intercept=intercept))
+    run.driver.set_up(layout=LAYOUT, encoding=ENCODING)
     folder = RunDirectory(path, run.driver.run, run.directory, run.driver.identities[SERVER])
     (path / "config.toml").write_text("[experiment]\nname = 'small'\n", encoding="utf-8")
     transcript = folder.open_transcript({"experiment": "small"})

@@ -77,6 +77,12 @@ def test_a_signed_proposal_is_still_parsed_strictly() -> None:
         open_proposal(SERVER_KEY.sign(b"secagg/v1/proposal" + body) + body, DRIVER.directory)
 
 
+def test_t8_contributions_signed_for_another_party_than_the_backend_says_abort() -> None:
+    """As evidence, a seed that a client signed for an aggregator would pass for its vector."""
+    with pytest.raises(Aborted, match="uploads_to is 'aggregator-1', with 'smpc' it is 'server'"):
+        admitted(changed(uploads_to="aggregator-1"))
+
+
 def test_t2_a_swapped_key_aborts_and_names_the_party() -> None:
     stranger = Identity.generate().public.fingerprint.hex()
     roster = SPEC.roster.model_dump()

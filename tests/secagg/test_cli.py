@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from he.selective.mask import to_text
 from secagg.cli.options import parse_settings
 from secagg.errors import Refused
 from secagg.identity import SERVER, Identity
@@ -171,6 +173,37 @@ def test_bench_writes_what_it_prints(tmp_path: Path) -> None:
     assert report["parameters"] == {"aggregators": 2, "suite": "chacha20"}
     assert f"{report['client']['upload_bytes_per_param']:.2f} up" in done.stdout
     assert "integer sum exact: yes" in done.stdout
+
+
+def test_bench_obeys_a_weak_degree_and_says_what_it_attains() -> None:
+    done = secagg("bench", "--backend", "secaggplus", "--set", "degree=10", "--params", "10", "--clients", "24")
+    assert done.returncode == 0, done.stderr
+    attained = done.stdout.splitlines()[-1]
+    assert attained.startswith("attained: degree 10, threshold ")
+    assert "an active server with 2 of 24 clients singles one out with a probability of up to" in attained
+
+
+def test_a_mask_of_selective_encryption_comes_from_a_file(tmp_path: Path) -> None:
+    """Ten coordinates, three of them encrypted: what travels in the spec is the text, not the path."""
+    text = to_text(np.arange(10) % 4 == 0)
+    (tmp_path / "mask.txt").write_text(text + "\n")
+    given = ("--backend", "selective", "--set", f"mask_file={tmp_path / 'mask.txt'}")
+    done = secagg("bench", *given, *SMALL, "--json", tmp_path / "bench.json")
+    assert done.returncode == 0, done.stderr
+    assert "protection: a defence, not secure aggregation: the coordinates of a mask encrypted" in done.stdout
+    parameters = json.loads((tmp_path / "bench.json").read_text())["parameters"]
+    assert parameters["mask"] == text
+    assert "mask_file" not in parameters
+    planned = secagg("plan", *given, *SMALL)
+    assert planned.returncode == 0, planned.stderr
+    assert "the coordinates outside the mask of every single update, in the clear" in planned.stdout
+    assert "not the mask of 11 coordinates" in mistake("bench", *given, "--params", "11")
+
+
+def test_plan_says_what_it_measures_where_that_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mask.txt").write_text(to_text(np.arange(50_000) % 4 == 0))
+    told = mistake("plan", "--backend", "selective", "--params", "50000", "--set", f"mask_file={tmp_path / 'mask.txt'}")
+    assert "seconds are measured on 40000 parameters, which are refused: mask: not the mask of 40000" in told
 
 
 def test_plan_writes_what_it_prints(tmp_path: Path) -> None:

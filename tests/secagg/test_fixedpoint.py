@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from secagg.errors import InvalidUpdate, Refused
 from secagg.fixedpoint import MAX_WEIGHT, MIN_FRACTION_BITS, FixedPoint
+from secagg.gaussian import Rng
 
 
 def rint(value: Fraction) -> int:
@@ -84,7 +85,13 @@ def edge(modulus_bits: int, clients: int, max_weight: int) -> float:
 
 EDGES = [
     (modulus_bits, clients, max_weight)
-    for modulus_bits, weights in [(32, [1, 7, 1000]), (64, [1 << 16, (1 << 24) + 1, MAX_WEIGHT])]
+    for modulus_bits, weights in [
+        (20, [1, 7]),
+        (23, [1, 7]),
+        (24, [1, 7, 100]),
+        (32, [1, 7, 1000]),
+        (64, [1 << 16, (1 << 24) + 1, MAX_WEIGHT]),
+    ]
     for clients in [1, 3, 10, 127]
     for max_weight in weights
 ]
@@ -110,7 +117,8 @@ def test_m11_the_sum_is_exact_at_the_rings_edge_and_refused_one_step_beyond(
     needed = modulus_bits + 1
     with pytest.raises(Refused, match=f"needs {needed} bits") as refused:
         FixedPoint(value_bound=math.nextafter(bound, math.inf), modulus_bits=modulus_bits, **sizes)
-    assert ("64 would do" in str(refused.value)) == (modulus_bits == 32)
+    wider = {20: " (21 would do)", 23: " (24 would do)", 24: " (32 would do)", 32: " (64 would do)", 64: ""}
+    assert str(refused.value).endswith(f"{needed} bits{wider[modulus_bits]}")
 
 
 def test_m11_a_hostile_float_does_not_push_a_64_bit_product_out_of_the_ring() -> None:
@@ -138,7 +146,7 @@ def test_refused_with_the_sizes_and_the_ring_that_would_do() -> None:
         FixedPoint.fit(clients=1 << 24, value_bound=1e12, max_weight=MAX_WEIGHT, modulus_bits=64)
 
 
-@given(st.integers(1, 10_000), st.floats(1e-6, 1e4), st.integers(1, 100), st.sampled_from([32, 64]))
+@given(st.integers(1, 10_000), st.floats(1e-6, 1e4), st.integers(1, 100), st.sampled_from([20, 24, 32, 64]))
 def test_fit_is_the_finest_that_is_proven(clients: int, bound: float, max_weight: int, modulus_bits: Any) -> None:
     sizes: dict[str, Any] = {"clients": clients, "value_bound": bound, "max_weight": max_weight}
     coarsest = FixedPoint.bits_needed(fraction_bits=MIN_FRACTION_BITS, **sizes)
@@ -180,6 +188,8 @@ def test_fit_raises_refused_for_every_size_out_of_range(sizes: dict[str, Any]) -
         {"value_bound": math.inf},
         {"value_bound": 0.0},
         {"modulus_bits": 16},
+        {"modulus_bits": 25},
+        {"rounding": "up"},
         {"modulus_bits": 33},
         {"fraction_bits": 7},
         {"fraction_bits": 53},
@@ -307,10 +317,61 @@ def test_to_floats_undoes_the_scale_and_nothing_else() -> None:
     np.testing.assert_array_equal(encoding.to_floats(np.array([1024, -512, 1], np.int32)), [1.0, -0.5, 2**-10])
 
 
-@pytest.mark.parametrize("bits", [32, 64])
-def test_types_of_the_ring(bits: Any) -> None:
+@pytest.mark.parametrize("bits", [20, 21, 22, 23, 24, 32, 64])
+def test_types_of_the_ring_and_its_bytes_on_the_wire(bits: int) -> None:
     encoding = FixedPoint.fit(clients=3, value_bound=1.0, modulus_bits=bits)
-    assert (encoding.dtype, encoding.ring) == (np.dtype(f"int{bits}"), np.dtype(f"uint{bits}"))
+    word = max(bits, 32)
+    assert (encoding.dtype, encoding.ring) == (np.dtype(f"int{word}"), np.dtype(f"uint{word}"))
+    assert [encoding.wire_bytes(size) for size in (0, 1, 7)] == [math.ceil(n * bits / 8) for n in (1, 2, 8)]
+
+
+@pytest.mark.parametrize(("modulus_bits", "clients", "max_weight"), [edge for edge in EDGES if edge[0] < 64])
+def test_m11_rounding_up_at_the_rings_edge_is_in_the_proof(modulus_bits: Any, clients: int, max_weight: int) -> None:
+    """At the largest bound for rounding to nearest no room is left to round up."""
+    sizes = {"clients": clients, "max_weight": max_weight, "fraction_bits": MIN_FRACTION_BITS}
+    bound = edge(modulus_bits, clients, max_weight)
+    with pytest.raises(Refused, match=f"needs {modulus_bits + 1} bits"):
+        FixedPoint(value_bound=bound, modulus_bits=modulus_bits, rounding="stochastic", **sizes)
+    room = Fraction(2 ** (modulus_bits - 1) - 1, clients) - 1
+    bound = float(room / max_weight / 2**MIN_FRACTION_BITS)
+    while Fraction(bound) * max_weight * 2**MIN_FRACTION_BITS > room:
+        bound = math.nextafter(bound, 0)
+    encoding = FixedPoint(value_bound=bound, modulus_bits=modulus_bits, rounding="stochastic", **sizes)
+    vector = np.array([3e38, -3e38, bound, -bound] * 50, np.float32)
+    integers = encoding.encode(vector, max_weight).integers
+    encoding.check_integers(integers, vector.size)
+    exact = Fraction(bound) * max_weight * 2**MIN_FRACTION_BITS
+    assert set(integers[:-1:4].tolist()) <= {math.floor(exact), math.ceil(exact)}
+    assert clients * max(map(abs, integers.tolist())) <= 2 ** (modulus_bits - 1) - 1
+
+
+@given(st.sampled_from([24, 32, 64]), vectors, st.data())
+def test_stochastic_rounding_gives_a_neighbour_of_the_exact_value(
+    bits: int, vector: NDArray[np.float32], data: st.DataObject
+) -> None:
+    encoding = FixedPoint.fit(clients=5, value_bound=7.5, max_weight=9, modulus_bits=bits, rounding="stochastic")
+    weight = data.draw(st.integers(0, 9))
+    integers = encoding.encode(vector, weight).integers.tolist()
+    bound = Fraction(encoding.value_bound)
+    for x, given_integer in zip(vector.tolist(), integers, strict=False):
+        exact = weight * min(max(Fraction(x), -bound), bound) * 2**encoding.fraction_bits
+        assert given_integer in (math.floor(exact), math.ceil(exact))
+    assert integers[-1] == weight
+
+
+def test_stochastic_rounding_is_drawn_from_the_given_randomness() -> None:
+    encoding = FixedPoint(clients=3, value_bound=1.0, fraction_bits=8, modulus_bits=20, rounding="stochastic")
+    vector = np.full(2000, 0.3, np.float32)
+
+    def seeded(seed: int) -> Rng:
+        return np.random.default_rng(seed).bytes
+
+    one, again, other = (encoding.encode(vector, rng=seeded(seed)).integers.tolist() for seed in (1, 1, 2))
+    assert one == again
+    assert one != other
+    assert encoding.encode(vector).integers.tolist() != encoding.encode(vector).integers.tolist()
+    nearest = FixedPoint(clients=3, value_bound=1.0, fraction_bits=8, modulus_bits=20)
+    nearest.encode(vector, rng=lambda _: pytest.fail("rounding to nearest needs no chance"))
 
 
 def test_a_backend_with_narrower_sums_gets_a_coarser_encoding() -> None:

@@ -134,9 +134,17 @@ class RestoredSession:
         return self._call("close", absent)
 
 
-@pytest.mark.parametrize("name", ["relay", "plain", "smpc", "halving+smpc", "ckks", "dp"])
-def test_every_session_survives_being_restored_after_every_call(name: str) -> None:
-    composition = registry.build(name, {"noise_multiplier": 2e-9} if name == "dp" else {})
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        *((name, {}) for name in ("relay", "plain", "smpc", "halving+smpc", "secaggplus", "ckks")),
+        ("ckks", {"verified": True}),
+        ("bfv", {"verified": True, "preset": "n8192-3x32"}),
+        ("dp", {"noise_multiplier": 2e-9}),
+    ],
+)
+def test_every_session_survives_being_restored_after_every_call(name: str, parameters: dict[str, Any]) -> None:
+    composition = registry.build(name, parameters)
     if composition.guarantees.uniform_weights:
         encoding = FixedPoint.fit(clients=5, value_bound=1.0, divisor=5)
         driver = Driver(Restoring(composition.backend), NAMES)  # type: ignore[arg-type]
@@ -276,8 +284,12 @@ class CrashingSession:
         ("plain", {}),
         ("smpc", {}),
         ("smpc", {"aggregators": 2}),
+        ("secaggplus", {}),
+        ("secaggplus", {"threat": "passive"}),
         ("ckks", {}),
         ("ckks", {"key_mode": "shared", "acknowledge_shared_key": True}),
+        ("ckks", {"verified": True}),
+        ("bfv", {"verified": True, "preset": "n8192-3x32"}),
         ("halving+smpc", {}),
     ],
 )

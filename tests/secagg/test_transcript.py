@@ -6,14 +6,16 @@ import copy
 import re
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from secagg.driver import Driver
+from secagg.driver import Driver, Letter
 from secagg.errors import Refused, SecaggError, VerificationFailed
+from secagg.frames import HEADER_BYTES, Header
 from secagg.identity import SERVER, Directory, Identity
 from secagg.record import canonical_json, strict_json
 from secagg.registry import build
@@ -49,6 +51,41 @@ def test_an_honest_chain_verifies(original: Run) -> None:
 def test_an_honest_chain_of_smpc_verifies(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", rounds=1, backend="smpc")
     assert len(verify(run, run.lines())) == 3
+
+
+def test_evidence_is_addressed_to_the_party_that_the_spec_names(tmp_path: Path) -> None:
+    """The holder, where it adds. What a client signed for somebody else under the same spec is no contribution."""
+    run = make_run(tmp_path / "run", rounds=1, backend="ckks", verified=True)
+    entries = run.entries()
+    assert entries[1]["body"]["spec"]["uploads_to"] == "holder"
+    assert len(verify(run, run.lines())) == 3
+    server = run.driver.identities[SERVER]
+    header = Header.from_bytes(bytes.fromhex(entries[1]["body"]["evidence"]["site-1"]))
+    for other in (SERVER, "site-2"):
+        signed = replace(header, recipient=run.directory[other].fingerprint)
+        signed = signed.sign_with(run.driver.identities["site-1"].sign(signed.signed_bytes()))
+        entries[1]["body"]["evidence"]["site-1"] = signed.to_bytes().hex()
+        with pytest.raises(VerificationFailed, match="'site-1' is for another spec, sender or recipient"):
+            verify(run, chain(entries, SERVER, server))
+    known = Directory({name: run.directory[name] for name in (SERVER, *NAMES)})
+    with pytest.raises(VerificationFailed, match="entry 1: 'holder', to whom contributions went, is not in the dir"):
+        verify_transcript(joined(run.lines()), known)
+
+
+def test_a_seed_is_no_evidence_of_a_vector(tmp_path: Path) -> None:
+    """What a client of `smpc` signs for an aggregator, in the same round, before it uploads anything."""
+    letters: list[Letter] = []
+
+    def keep(letter: Letter) -> Iterable[Letter]:
+        letters.append(letter)
+        return (letter,)
+
+    run = make_run(tmp_path / "run", rounds=1, backend="smpc", intercept=keep)
+    entries = run.entries()
+    seed = next(letter.frame for letter in letters if (letter.sender, letter.to) == ("site-1", "aggregator-1"))
+    entries[1]["body"]["evidence"]["site-1"] = bytes(seed[:HEADER_BYTES]).hex()
+    with pytest.raises(VerificationFailed, match="'site-1' is for another spec, sender or recipient"):
+        verify(run, chain(entries, SERVER, run.driver.identities[SERVER]))
 
 
 EDITS: dict[str, Callable[[list[bytes]], list[bytes]]] = {

@@ -7,12 +7,11 @@ either `frame` (with `sender`) or a `vector`. Writes a record: state, sends, cpu
 from __future__ import annotations
 
 import sys
-import time
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from secagg import record
+from secagg import cores, record
 from secagg.identity import Directory, Identity, PublicIdentity
 from secagg.protocol import Party
 from secagg.registry import build
@@ -29,12 +28,12 @@ def main() -> None:
     spec = RoundSpec.from_bytes(fields["spec"])
     backend = Relay(RelayParameters()) if spec.backend == "relay" else build(spec.backend, spec.parameters).backend
     session = backend.session(spec, party, setup=fields["setup"], state=fields["state"])
-    started = time.process_time()
+    started = cores.cpu_s()
     if fields["frame"]:
         sends = list(session.receive(fields["sender"], fields["frame"]))
     else:
         sends = list(session.contribute(fields["vector"], fields["weight"]))
-    elapsed = time.process_time() - started
+    elapsed = cores.cpu_s() - started
     answer = {"state": session.dump(), "sends": [[send.to, send.frame] for send in sends], "cpu": elapsed}
     sys.stdout.buffer.write(record.encode(answer))
 

@@ -9,38 +9,41 @@ with probability 2^-40.
 
 from __future__ import annotations
 
+import io
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from he.blocks import DISHONEST, encrypt_blocks, open_blocks
 from he.ckks.flooded.flooding import Flooding
-from he.ckks.flooded.rings import RingParameters, add_integers, add_into, add_message, split
+from he.ckks.flooded.rings import RingParameters, add_digits, add_integers, add_into, add_message, ring, split
 from he.ckks.flooded.seal import open_ring
 from he.ckks.flooded.wire import (
     check_fresh,
+    fresh_digits,
     fresh_fields,
     kept_fields,
+    pack_digits_sum,
     pack_fresh,
     pack_kept,
-    pack_sum,
     record_bytes,
     sum_error,
     sum_fields,
-    unpack_fresh,
     unpack_kept,
     unpack_sum,
 )
 from he.residues import Bytes, Malformed, Residues, records
 from he.scheme import Integers, check_values
 from he.security import SUM_BITS, VALUE_BITS
+from he.workers import Work, blocks, spread
 from secagg.errors import Refused
-from secagg.gaussian import discrete_gaussian
-from secagg.sealing import Rng
+from secagg.gaussian import KEY_BYTES, Rng, discrete_gaussian
 
-_BLOCK = 2
+# Large enough that numpy, which lets other threads run, spends its time in arrays.
+_BLOCK = 32
 
 
 class RingPublicKey:
@@ -117,66 +120,108 @@ class RingEncryptor:
 
     def __init__(self, key: RingPublicKey) -> None:
         self.parameters = key.parameters
-        self._seal = open_ring(key.parameters)
-        self._encryptor = self._seal.encryptor(self._seal.public_key(key.residues))
+        self._key = key
 
-    def encrypt(self, values: Integers) -> Iterator[bytes]:
+    def encrypt(self, values: Integers) -> Iterator[memoryview]:
         """Yield the records of `values`, shape `(n,)`, in order: `fresh_bytes(parameters, n)` in all.
 
         Raises:
             InvalidUpdate: not a one-dimensional signed integer array, or a value over 2^30 in magnitude.
+            Aborted: a worker was lost.
         """
         check_values(values, largest=1 << VALUE_BITS)
-        return self._records(values)
+        parameters = self.parameters
+        return encrypt_blocks(
+            open_encryptor,
+            {"name": parameters.name, "key": self._key.to_bytes()},
+            values,
+            block=parameters.degree,
+            record_bytes=record_bytes(fresh_fields(parameters), parameters.degree),
+        )
 
-    def _records(self, values: Integers) -> Iterator[bytes]:
-        for start in range(0, values.size, self.parameters.degree):
-            both = self._seal.encrypt_zero(self._encryptor)
-            add_message(both[0], values[start : start + self.parameters.degree].astype(np.int64), self.parameters)
-            yield pack_fresh(both, self.parameters)
+
+def open_encryptor(name: str, key: bytes) -> Work:
+    """Blocks of integers to records, in a worker, under a public key."""
+    parameters = ring(name)
+    seal = open_ring(parameters)
+    encryptor = seal.encryptor(seal.public_key(RingPublicKey.from_bytes(key, parameters).residues))
+
+    def work(blocks: Bytes, records: Bytes) -> None:
+        for integers, record in zip(blocks.view(np.int32), records, strict=True):
+            both = seal.encrypt_zero(encryptor)
+            add_message(both[0], integers.astype(np.int64), parameters)
+            record[:] = np.frombuffer(pack_fresh(both, parameters), np.uint8)
+
+    return work
 
 
 class CoefficientSum:
-    """A `CiphertextSum` of public-key encryptions, in numpy alone. Memory: one sum, 32 bytes an integer."""
+    """A `CiphertextSum` of public-key encryptions, in numpy alone. Memory: one sum, 32 bytes an integer.
+
+    Of c0, the sum is kept as (low, high), the form in which it comes and goes (`wire`).
+    """
 
     def __init__(self, parameters: RingParameters, length: int) -> None:
         self.count = 0
         self._parameters = parameters
         self._ciphertexts = parameters.ciphertexts(length)
-        self._total: Residues | None = None
+        self._sum: Residues | None = None
 
     def fold(self, body: bytes | memoryview) -> None:
         """See `CiphertextSum.fold`."""
-        rows = self._records(body, fresh_fields(self._parameters))
-        check_fresh(rows, self._parameters)
-        # Unpacked a second time rather than kept: a block stays in cache, a whole message would not.
-        if self._total is None:
-            self._total = np.zeros((len(rows), 2, 2, self._parameters.degree), np.uint64)
-        for start in range(0, len(rows), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            add_into(self._total[block], unpack_fresh(rows[block], self._parameters), self._parameters)
+        parameters = self._parameters
+        rows = self._records(body, fresh_fields(parameters))
+
+        def check_part(start: int, stop: int) -> None:
+            for part in blocks(start, stop, block=_BLOCK):
+                check_fresh(rows[part], parameters)
+
+        def add_part(start: int, stop: int) -> None:
+            buffer = np.empty((min(_BLOCK, stop - start), *total.shape[1:]), np.uint64)
+            for part in blocks(start, stop, block=_BLOCK):
+                term = buffer[: part.stop - part.start]
+                fresh_digits(term, rows[part], parameters)
+                add_digits(total[part, 0], term[:, 0], parameters)
+                add_into(total[part, 1], term[:, 1], parameters, scratch=term[:, 1])
+
+        spread(check_part, len(rows), block=_BLOCK)
+        if self._sum is None:
+            self._sum = np.zeros((len(rows), 2, 2, parameters.degree), np.uint64)
+        total = self._sum
+        spread(add_part, len(rows), block=_BLOCK)
         self.count += 1
 
     def to_bytes(self) -> bytes:
         """See `CiphertextSum.to_bytes`."""
-        return b"".join(pack_sum(both, self._parameters) for both in self._filled())
+        return self._packed(pack_digits_sum, sum_fields(self._parameters))
 
     def state(self) -> bytes:
         """See `CiphertextSum.state`."""
-        return b"".join(pack_kept(both, self._parameters) for both in self._filled())
+        return self._packed(pack_kept, kept_fields(self._parameters))
 
     def restore(self, body: bytes, *, count: int) -> None:
         """See `CiphertextSum.restore`."""
-        self._total = unpack_kept(self._records(body, kept_fields(self._parameters)), self._parameters)
+        self._sum = unpack_kept(self._records(body, kept_fields(self._parameters)), self._parameters)
         self.count = count
+
+    def _packed(self, pack: Callable[[Residues, RingParameters], bytes], fields: tuple[int, ...]) -> bytes:
+        total = self._filled()
+        rows = np.empty((len(total), record_bytes(fields, self._parameters.degree)), np.uint8)
+
+        def pack_part(start: int, stop: int) -> None:
+            for at in range(start, stop):
+                rows[at] = np.frombuffer(pack(total[at], self._parameters), np.uint8)
+
+        spread(pack_part, len(total), block=_BLOCK)
+        return rows.tobytes()
 
     def _records(self, body: bytes | memoryview, fields: tuple[int, ...]) -> Bytes:
         return records(body, count=self._ciphertexts, record_bytes=record_bytes(fields, self._parameters.degree))
 
     def _filled(self) -> Residues:
-        if self._total is None:
+        if self._sum is None:
             raise Refused("nothing was added to this sum")
-        return self._total
+        return self._sum
 
 
 class RingDecryptor:
@@ -197,32 +242,65 @@ class RingDecryptor:
         Raises:
             Malformed: not the exact length, a residue not below its prime, transparent, or no honest sum.
         """
-        parameters, step = self.parameters, self.parameters.step
-        reach = (self._noise.reach + sum_error(parameters)) // parameters.primes[0] + 1
-        count = parameters.ciphertexts(length)
-        rows = records(body, count=count, record_bytes=record_bytes(sum_fields(parameters), parameters.degree))
-        out = np.empty((count, parameters.degree), np.int64)
-        honest = True
-        for start in range(0, count, 2):
-            for sums, phase in zip(out[start : start + 2], self._flooded(rows[start : start + 2]), strict=True):
-                high = split(phase, parameters)
-                sums[:] = (high + step // 2) // step
-                honest &= bool(np.abs(high - sums * step).max() <= reach and np.abs(sums).max() < 1 << SUM_BITS)
-        values = out.reshape(-1)
-        if not honest or values[length:].any():
+        parameters = self.parameters
+        width = record_bytes(sum_fields(parameters), parameters.degree)
+        rows = records(body, count=parameters.ciphertexts(length), record_bytes=width)
+        arguments = {
+            "name": parameters.name,
+            "key": self._key.export_for_client(),
+            "sigma": self._noise.sigma_float,
+            "reach": (self._noise.reach + sum_error(parameters)) // parameters.primes[0] + 1,
+        }
+        opened = open_blocks(
+            open_decryptor, arguments, rows, block=parameters.degree, tail=self._noise_keys, tail_bytes=2 * KEY_BYTES
+        )
+        values = opened.reshape(-1)
+        if values.min() == DISHONEST or values[length:].any():
             raise Malformed(f"not a sum of {clients} honest ciphertexts")
         return values[:length]
 
-    def _flooded(self, rows: Bytes) -> Residues:
-        """c0 + c1 s + noise of one or two ciphertexts: residues of shape `(count, 2, N)`, in coefficient form."""
-        both = unpack_sum(rows, self.parameters)
-        second = both[:, 1]
-        phases = self._key.times(np.stack((second[0], second[-1])))[: len(both)].copy()
-        add_into(phases, both[:, 0], self.parameters)
-        for phase in phases:
-            noise = discrete_gaussian(self._noise.sigma_float, self.parameters.degree, rng=self._rng)
-            add_integers(phase, noise, self.parameters)
-        return phases
+    def _noise_keys(self) -> bytes:
+        """What the noise of one ciphertext is drawn with: two keys, asked for one by one (`secagg.gaussian`)."""
+        keys = self._rng(KEY_BYTES), self._rng(KEY_BYTES)
+        if any(len(key) != KEY_BYTES for key in keys):
+            raise Refused(f"rng gave too few bytes, expected {KEY_BYTES}: no secure noise is available")
+        return b"".join(keys)
+
+
+def open_decryptor(name: str, key: bytes, sigma: float, reach: int) -> Work:
+    """Records of a sum, with the keys of their noise behind them, to integers, in a worker."""
+    parameters = ring(name)
+    secret, step = RingSecretKey.load_for_client(key, parameters), parameters.step
+    width = record_bytes(sum_fields(parameters), parameters.degree)
+
+    def work(rows: Bytes, results: Bytes) -> None:
+        out = results.view(np.int64)
+        for start in range(0, len(rows), 2):
+            pair = rows[start : start + 2]
+            phases = flooded(pair[:, :width], secret, sigma, keys=pair[:, width:])
+            for sums, phase in zip(out[start : start + 2], phases, strict=True):
+                high = split(phase, parameters)
+                sums[:] = (high + step // 2) // step
+                if np.abs(high - sums * step).max() > reach or np.abs(sums).max() >= 1 << SUM_BITS:
+                    sums[:] = DISHONEST
+
+    return work
+
+
+def flooded(rows: Bytes, secret: RingSecretKey, sigma: float, *, keys: Bytes) -> Residues:
+    """c0 + c1 s + noise of one or two ciphertexts: residues of shape `(count, 2, N)`, in coefficient form.
+
+    `keys`, 64 bytes for each, are all the randomness of its noise.
+    """
+    parameters = secret.parameters
+    both = unpack_sum(rows, parameters)
+    second = both[:, 1]
+    phases = secret.times(np.stack((second[0], second[-1])))[: len(both)].copy()
+    add_into(phases, both[:, 0], parameters)
+    for phase, drawn in zip(phases, keys, strict=True):
+        given = io.BytesIO(drawn.tobytes())
+        add_integers(phase, discrete_gaussian(sigma, parameters.degree, rng=given.read), parameters)
+    return phases
 
 
 def _key_residues(body: bytes | memoryview, parameters: RingParameters, *, polynomials: int) -> Residues:

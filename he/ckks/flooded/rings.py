@@ -116,17 +116,33 @@ def garner(residues: Residues, parameters: RingParameters) -> Residues:
 
 
 def whole(low: Residues, high: Residues, parameters: RingParameters) -> Residues:
-    """Residues of shape `(2, N)` of low + p * high; low below p and high below r."""
+    """Residues, shape `(..., 2, N)`, of low + p * high, shape `(..., N)`; low below p and high below r."""
     p, r = parameters.primes
     words = _times(high.astype(np.int64), p % r, r) + low.astype(np.int64) % r
-    return np.stack((low, np.minimum(words.astype(np.uint64), (words - r).astype(np.uint64))))
+    return np.stack((low, np.minimum(words.astype(np.uint64), (words - r).astype(np.uint64))), axis=-2)
 
 
-def add_into(total: Residues, term: Residues, parameters: RingParameters) -> None:
-    """Add modulo p and r in place; both of shape `(..., 2, N)` and reduced, as `total` is afterwards."""
+def add_into(total: Residues, term: Residues, parameters: RingParameters, *, scratch: Residues | None = None) -> None:
+    """Add modulo p and r in place; both of shape `(..., 2, N)` and reduced, as `total` is afterwards.
+
+    `scratch` is an array of that shape to work in; it may be `term` itself, which is then used up.
+    """
     np.add(total, term, out=total)
     # Below the prime, the difference wraps to a huge number, and the minimum keeps the sum itself.
-    np.minimum(total, total - np.array(parameters.primes, np.uint64)[:, None], out=total)
+    less = np.subtract(total, np.array(parameters.primes, np.uint64)[:, None], out=scratch)
+    np.minimum(total, less, out=total)
+
+
+def add_digits(total: Residues, term: Residues, parameters: RingParameters) -> None:
+    """Add modulo Q in place: (low, high) as `garner` gives them, of shape `(..., 2, N)`. `term` is used up."""
+    p, r = (np.uint64(prime) for prime in parameters.primes)
+    low, high, scratch = total[..., 0, :], total[..., 1, :], term[..., 0, :]
+    low += scratch
+    carry = low >= p
+    np.minimum(low, np.subtract(low, p, out=scratch), out=low)
+    high += term[..., 1, :]
+    high += carry
+    np.minimum(high, np.subtract(high, r, out=scratch), out=high)
 
 
 def add_integers(residues: Residues, integers: Signed, parameters: RingParameters) -> None:

@@ -15,7 +15,8 @@ A record is its fields one after the other, each as the low 32 bits of N words, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,9 +67,8 @@ def pack_fresh(both: Residues, parameters: RingParameters) -> bytes:
 
 
 def check_fresh(rows: Bytes, parameters: RingParameters) -> None:
-    """Raise `Malformed` where `unpack_fresh` would; quicker."""
-    for row in rows:
-        _fresh_words(row, parameters)
+    """Raise `Malformed` where `unpack_fresh` would; quicker, for it looks at leading bits first."""
+    _check(rows, fresh_fields(parameters), _fresh_limits(parameters), parameters)
 
 
 def unpack_fresh(rows: Bytes, parameters: RingParameters) -> Residues:
@@ -77,61 +77,92 @@ def unpack_fresh(rows: Bytes, parameters: RingParameters) -> Residues:
     Raises:
         Malformed: a field is not below its modulus, or a second polynomial is zero modulo a prime (C5).
     """
-    out = _empty(rows, parameters)
-    for row, both in zip(rows, out, strict=True):
-        low, high, *both[1] = _fresh_words(row, parameters)
-        low = low << np.uint64(parameters.fresh_drop) | np.uint64(fresh_error(parameters))
-        both[0] = whole(np.minimum(low, np.uint64(parameters.primes[0] - 1)), high, parameters)
+    check_fresh(rows, parameters)
+    out = np.empty((len(rows), 2, 2, parameters.degree), np.uint64)
+    fresh_digits(out, rows, parameters)
+    out[:, 0] = whole(out[:, 0, 0], out[:, 0, 1], parameters)
     return out
+
+
+def fresh_digits(out: Residues, rows: Bytes, parameters: RingParameters) -> None:
+    """Fresh ciphertexts that have passed `check_fresh`, into `out` of shape `(count, 2, 2, N)`; c0 as (low, high)."""
+    fields = fresh_fields(parameters)
+    for place in range(4):
+        _combine(out[:, place // 2, place % 2], *_parts(rows, fields, place, parameters.degree), bits=fields[place])
+    low = out[:, 0, 0]
+    low <<= np.uint64(parameters.fresh_drop)
+    low |= np.uint64(fresh_error(parameters))
+    np.minimum(low, np.uint64(parameters.primes[0] - 1), out=low)
 
 
 def pack_sum(both: Residues, parameters: RingParameters) -> bytes:
     """A sum, residues of shape `(2, 2, N)`, as a record for the key holder."""
-    _, high = garner(both[0], parameters)
-    return _pack((high >> np.uint64(SUM_DROP), *both[1]), sum_fields(parameters))
+    return pack_digits_sum(np.stack((garner(both[0], parameters), both[1])), parameters)
+
+
+def pack_digits_sum(both: Residues, parameters: RingParameters) -> bytes:
+    """The same of a sum with c0 as (low, high)."""
+    return _pack((both[0, 1] >> np.uint64(SUM_DROP), *both[1]), sum_fields(parameters))
 
 
 def unpack_sum(rows: Bytes, parameters: RingParameters) -> Residues:
     """Sums of shape `(count, 2, 2, N)` from records. Raises `Malformed`, as `unpack_fresh`."""
     p, r = parameters.primes
-    out = _empty(rows, parameters)
-    for row, both in zip(rows, out, strict=True):
-        high, *both[1] = _words(row, sum_fields(parameters), ((r - 1 >> SUM_DROP) + 1, p, r), parameters)
-        high = high << np.uint64(SUM_DROP) | np.uint64(1 << (SUM_DROP - 1))
-        both[0] = whole(np.full_like(high, p // 2), np.minimum(high, np.uint64(r - 1)), parameters)
+    fields = sum_fields(parameters)
+    _check(rows, fields, ((r - 1 >> SUM_DROP) + 1, p, r), parameters)
+    out = np.empty((len(rows), 2, 2, parameters.degree), np.uint64)
+    high = out[:, 0, 1]
+    for place, words in enumerate((high, out[:, 1, 0], out[:, 1, 1])):
+        _combine(words, *_parts(rows, fields, place, parameters.degree), bits=fields[place])
+    high <<= np.uint64(SUM_DROP)
+    high |= np.uint64(1 << (SUM_DROP - 1))
+    np.minimum(high, np.uint64(r - 1), out=high)
+    out[:, 0] = whole(np.full_like(high, p // 2), high, parameters)
     return out
 
 
 def pack_kept(both: Residues, parameters: RingParameters) -> bytes:
-    """A whole ciphertext, residues of shape `(2, 2, N)`, as a record for a party's own state."""
+    """A whole ciphertext of shape `(2, 2, N)`, c0 in either form, as a record for a party's own state."""
     return _pack((*both[0], *both[1]), kept_fields(parameters))
 
 
 def unpack_kept(rows: Bytes, parameters: RingParameters) -> Residues:
     """Whole ciphertexts of shape `(count, 2, 2, N)` from records. Raises `Malformed`, as `unpack_fresh`."""
-    out = _empty(rows, parameters)
-    for row, both in zip(rows, out, strict=True):
-        both.reshape(4, -1)[:] = _words(row, kept_fields(parameters), parameters.primes * 2, parameters)
+    fields = kept_fields(parameters)
+    _check(rows, fields, parameters.primes * 2, parameters)
+    out = np.empty((len(rows), 2, 2, parameters.degree), np.uint64)
+    for place in range(4):
+        _combine(out[:, place // 2, place % 2], *_parts(rows, fields, place, parameters.degree), bits=fields[place])
     return out
 
 
-def _empty(rows: Bytes, parameters: RingParameters) -> Residues:
-    return np.empty((rows.shape[0], 2, 2, parameters.degree), np.uint64)
-
-
-def _fresh_words(row: Bytes, parameters: RingParameters) -> list[Residues]:
+def _fresh_limits(parameters: RingParameters) -> tuple[int, ...]:
     p, r = parameters.primes
-    return _words(row, fresh_fields(parameters), ((p - 1 >> parameters.fresh_drop) + 1, r, p, r), parameters)
+    return (p - 1 >> parameters.fresh_drop) + 1, r, p, r
 
 
-def _words(row: Bytes, fields: Sequence[int], limits: Sequence[int], parameters: RingParameters) -> list[Residues]:
-    """The fields of a record, c1 last. Raises `Malformed` unless they are below `limits` and hide something."""
-    words = list(_unpack(row, fields, parameters.degree))
-    if any(int(field.max()) >= limit for field, limit in zip(words, limits, strict=True)):
-        raise Malformed("a residue is not below the modulus")
-    if not all(field.any() for field in words[-2:]):
-        raise Malformed("transparent ciphertext: its second polynomial is zero")
-    return words
+def _check(rows: Bytes, fields: Sequence[int], limits: Sequence[int], parameters: RingParameters) -> None:
+    """Raise `Malformed` unless the fields of records, c1 last, are below `limits` and c1 hides something."""
+    for place, (bits, limit) in enumerate(zip(fields, limits, strict=True)):
+        low, high = _parts(rows, fields, place, parameters.degree)
+        if not _below(limit, low, high, bits=bits):
+            raise Malformed("a residue is not below the modulus")
+        if place < len(fields) - 2 or low[:, :16].any(axis=-1).all():
+            continue
+        if not (low.any(axis=-1) | high.any(axis=-1)).all():
+            raise Malformed("transparent ciphertext: its second polynomial is zero")
+
+
+def _below(limit: int, low: NDArray[Any], high: NDArray[Any], *, bits: int) -> bool:
+    """Whether a field is below `limit` everywhere. Most often its leading bits alone say so."""
+    if bits == 32:
+        return int(low.max()) < limit
+    if bits == 36:
+        halves = ((low[:, 0::2], high & np.uint8(15)), (low[:, 1::2], high >> np.uint8(4)))
+        return all(_below(limit, *half, bits=40) for half in halves)
+    lead, rest = divmod(limit, 1 << 32)
+    largest = int(high.max())
+    return largest < lead or (largest == lead and int(low[high == lead].max()) < rest)
 
 
 def _pack(words: Sequence[Residues], fields: Sequence[int]) -> bytes:
@@ -146,17 +177,20 @@ def _pack(words: Sequence[Residues], fields: Sequence[int]) -> bytes:
     return b"".join(part.tobytes() for part in parts)
 
 
-def _unpack(row: Bytes, fields: Sequence[int], degree: int) -> Iterator[Residues]:
-    at = 0
-    for bits in fields:
-        middle, end = at + 4 * degree, at + bits * degree // 8
-        low = row[at:middle].view("<u4")
-        field = low.astype(np.uint64)
-        if bits == 36:
-            pairs = row[middle:end]
-            field[0::2] |= (pairs & np.uint8(15)).astype(np.uint64) << np.uint64(32)
-            field[1::2] |= (pairs >> np.uint8(4)).astype(np.uint64) << np.uint64(32)
-        elif bits > 32:
-            field |= row[middle:end].view("<u2" if bits == 48 else np.uint8).astype(np.uint64) << np.uint64(32)
-        yield field
-        at = end
+def _parts(rows: Bytes, fields: Sequence[int], place: int, degree: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The low 32 bits of a field, `(count, N)`, and what it has above them, as it is stored."""
+    start = sum(fields[:place]) * degree // 8
+    middle, end = start + 4 * degree, start + fields[place] * degree // 8
+    return rows[:, start:middle].view("<u4"), rows[:, middle:end].view("<u2" if fields[place] == 48 else np.uint8)
+
+
+def _combine(out: Residues, low: NDArray[Any], high: NDArray[Any], *, bits: int) -> None:
+    if bits == 32:
+        out[:] = low
+        return
+    if bits == 36:
+        out[:, 0::2], out[:, 1::2] = high & np.uint8(15), high >> np.uint8(4)
+    else:
+        out[:] = high
+    out <<= np.uint64(32)
+    out |= low

@@ -12,12 +12,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from he.blocks import DISHONEST, open_blocks
 from he.ckks.slots.keys import SecretKey
 from he.ckks.slots.noise import require_exact, slot_error
+from he.ckks.slots.parameters import preset
 from he.ckks.slots.seal import open_seal
-from he.residues import Malformed
+from he.residues import Bytes, Malformed, ciphertext_residues, records
 from he.security import SUM_BITS
-from he.sums import sum_residues
+from he.workers import Work
 
 
 class Decryptor:
@@ -25,8 +27,7 @@ class Decryptor:
 
     def __init__(self, key: SecretKey) -> None:
         self.parameters = key.parameters
-        self._seal = open_seal(key.parameters)
-        self._secret = key.to_seal()
+        self._key = key
 
     def decrypt(self, body: bytes | memoryview, *, length: int, clients: int) -> NDArray[np.int64]:
         """The exact integer sum, int64 of shape `(length,)`, of `clients` encrypted vectors.
@@ -40,18 +41,26 @@ class Decryptor:
         """
         parameters = self.parameters
         require_exact(parameters, clients=clients)
-        tolerance = slot_error(parameters, clients=clients)
-        residues = sum_residues(body, parameters, length=length)
-        half = parameters.degree // 2
-        out = np.empty((residues.shape[0], 2, half), np.int64)
-        honest = True
-        for block, both in zip(out, residues, strict=True):
-            slots = self._seal.decrypt(self._seal.ciphertext(both, scale=parameters.scale), self._secret)
-            parts = np.stack((slots.real, slots.imag))
-            nearest = np.rint(parts)
-            honest &= bool(np.abs(parts - nearest).max() <= tolerance and np.abs(nearest).max() < 2.0**SUM_BITS)
-            block[:] = nearest
-        values = out.reshape(-1)
-        if not honest or values[length:].any():
+        rows = records(body, count=parameters.ciphertexts(length), record_bytes=2 * parameters.polynomial_bytes)
+        arguments = {"name": parameters.name, "key": self._key.export_for_client(), "clients": clients}
+        values = open_blocks(open_decryptor, arguments, rows, block=parameters.degree).reshape(-1)
+        if values.min() == DISHONEST or values[length:].any():
             raise Malformed(f"not a sum of {clients} honest ciphertexts")
         return values[:length]
+
+
+def open_decryptor(name: str, key: bytes, clients: int) -> Work:
+    """Records of a sum to integers, in a worker, under a key that was checked."""
+    parameters = preset(name)
+    seal, secret = open_seal(parameters), SecretKey.parse(key, parameters).to_seal()
+    tolerance = slot_error(parameters, clients=clients)
+
+    def work(rows: Bytes, results: Bytes) -> None:
+        for both, out in zip(ciphertext_residues(rows, parameters), results.view(np.int64), strict=True):
+            slots = seal.decrypt(seal.ciphertext(both, scale=parameters.scale), secret)
+            parts = np.stack((slots.real, slots.imag))
+            nearest = np.rint(parts)
+            honest = np.abs(parts - nearest).max() <= tolerance and np.abs(nearest).max() < 2.0**SUM_BITS
+            out[:] = nearest.reshape(-1) if honest else DISHONEST
+
+    return work

@@ -10,11 +10,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from he import workers
 from he.ckks.slots.embedding import to_coefficients
 from he.ckks.slots.noise import secret_slot_bound
-from he.ckks.slots.parameters import Parameters
+from he.ckks.slots.parameters import Parameters, preset
 from he.ckks.slots.seal import Slots, open_seal
-from he.residues import Malformed, Residues, pack, records, unpack
+from he.residues import Bytes, Malformed, Residues, pack, records, unpack
 from secagg.errors import Refused
 
 _DRAWS = 100
@@ -48,21 +49,41 @@ class SecretKey:
 
     @classmethod
     def load_for_client(cls, body: bytes | memoryview, parameters: Parameters) -> SecretKey:
-        """Read an exported key.
+        """Read an exported key. SEAL looks at it in a worker.
 
         Raises:
-            Malformed: not the exact length, a residue not below q, or no ternary polynomial of acceptable size.
+            Malformed: not the exact length, a residue not below q, no ternary polynomial of acceptable size, or
+                a worker was lost over it.
         """
+        key = cls.parse(body, parameters)
+        octets = np.frombuffer(body, np.uint8)
+
+        def fill(start: int, stop: int, items: Bytes) -> None:
+            items[:] = octets
+
+        try:
+            workers.run(
+                open_check, {"name": parameters.name}, fill, item_bytes=octets.size, results=np.empty((1, 0), np.uint8)
+            )
+        except workers.Lost as error:
+            raise Malformed(f"not a secret key: {error}") from None
+        return key
+
+    @classmethod
+    def parse(cls, body: bytes | memoryview, parameters: Parameters) -> SecretKey:
+        """Read a key that `load_for_client` has checked. Raises `Malformed` for another length or residue."""
         rows = records(body, count=1, record_bytes=parameters.secret_key_bytes)
-        key = cls(parameters, unpack(rows, parameters)[0])
-        slots = _plaintext_slots(key._residues, parameters)
-        if not np.abs(slots).max() <= secret_slot_bound(parameters.degree):
+        return cls(parameters, unpack(rows, parameters)[0])
+
+    def require_ternary(self) -> None:
+        """Raise `Malformed` unless the key is a ternary polynomial of acceptable size."""
+        slots = _plaintext_slots(self._residues, self._parameters)
+        if not np.abs(slots).max() <= secret_slot_bound(self._parameters.degree):
             raise Malformed("not a secret key: it is too large to be ternary")
         coefficients = to_coefficients(slots)
         nearest = np.rint(coefficients)
         if np.abs(nearest).max() > 1 or np.abs(coefficients - nearest).max() > 1e-6 or not nearest.any():
             raise Malformed("not a secret key: its coefficients are not ternary")
-        return key
 
     def __repr__(self) -> str:
         return f"<SecretKey {self._parameters.name}, not shown>"
@@ -83,6 +104,17 @@ def generate(parameters: Parameters) -> SecretKey:
         if np.abs(_plaintext_slots(secret, parameters)).max() <= secret_slot_bound(parameters.degree):
             return SecretKey(parameters, secret)
     raise Refused(f"no acceptable key in {_DRAWS} draws: SEAL's randomness is not what it should be")
+
+
+def open_check(name: str) -> workers.Work:
+    """Exported keys, checked in a worker."""
+    parameters = preset(name)
+
+    def work(keys: Bytes, results: Bytes) -> None:
+        for key in keys:
+            SecretKey.parse(key.tobytes(), parameters).require_ternary()
+
+    return work
 
 
 def _plaintext_slots(residues: Residues, parameters: Parameters) -> Slots:

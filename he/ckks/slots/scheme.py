@@ -10,7 +10,6 @@ from he.ckks.slots.encryption import SeededEncryptor
 from he.ckks.slots.keys import SecretKey, generate
 from he.ckks.slots.noise import require_exact
 from he.ckks.slots.parameters import Parameters
-from he.ckks.slots.seal import open_seal
 from he.security import KeyMode
 from he.sums import SeededSum
 from secagg.protocol import Rng
@@ -51,7 +50,7 @@ class CkksScheme:
         return Decryptor(SecretKey.load_for_client(key, self.parameters))
 
     def empty_sum(self, length: int) -> SeededSum:
-        return SeededSum(self.parameters, length, open_seal(self.parameters))
+        return SeededSum(self.parameters, length)
 
     def fresh_bytes(self, length: int) -> int:
         return self.parameters.fresh_bytes(length, self.key_mode)
