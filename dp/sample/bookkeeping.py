@@ -47,7 +47,9 @@ class BookKeeping:
         if unknown := without_rule(model):
             raise Refused(f"dp-sgd: no rule clips {', '.join(unknown)} (mode 'hooks' or 'functorch' may)")
         self._model, self._clip_l2 = model, clip_l2
-        self._layers = {name: layer for name, layer in model.named_modules() if _own_parameters(layer)}
+        self._own = {name: own for name, layer in model.named_modules() if (own := _own_parameters(layer))}
+        self._layers = {name: layer for name, layer in model.named_modules() if name in self._own}
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._rules = {name: rule for name, layer in self._layers.items() if (rule := rule_for(layer)) is not None}
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
@@ -58,7 +60,7 @@ class BookKeeping:
         pieces = list(self._pieces(calls, gradients))
         squares = [piece.squared_norms() for _, piece in pieces]
         weights = clipping_weights(torch.stack(squares).sum(0).sqrt() if squares else losses, self._clip_l2)
-        sums = zeroed_gradients(self._model)
+        sums = zeroed_gradients(self._parameters)
         for parameter, piece in pieces:
             sums[parameter].copy_(piece.weighted_sum(weights).view_as(parameter))
         return losses.detach()
@@ -76,7 +78,7 @@ class BookKeeping:
             if call.inputs._version != call.version:
                 raise Refused(f"dp-sgd: what entered layer {call.name!r} was changed in place; set inplace=False")
             layer = self._layers[call.name]
-            own = _own_parameters(layer)
+            own = self._own[call.name]
             for name, piece in self._rules[call.name](layer, call.inputs, gradient).items():
                 if name not in own:
                     continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
@@ -55,12 +55,11 @@ def require_per_sample(losses: Tensor, inputs: Any) -> Tensor:
     return losses
 
 
-def zeroed_gradients(model: nn.Module) -> dict[nn.Parameter, Tensor]:
-    """Every trainable parameter's `.grad`, made where there is none, and zero. Kept in place: it may be a view."""
+def zeroed_gradients(parameters: Iterable[nn.Parameter]) -> dict[nn.Parameter, Tensor]:
+    """The `.grad` of each, made where there is none, and zero. Kept in place: it may be a view."""
     gradients = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            gradients[parameter] = parameter.grad.zero_()
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        gradients[parameter] = parameter.grad.zero_()
     return gradients

@@ -26,11 +26,12 @@ class PerSampleGradients:
     def __init__(self, model: nn.Module, clip_l2: float, *, functorch: bool) -> None:
         self.name = "functorch" if functorch else "hooks"
         self._model, self._clip_l2 = model, clip_l2
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._hooks = _attach(lambda: GradSampleHooks(model, loss_reduction="sum", force_functorch=functorch))
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
         """As `dp.sample.clipping.Clipper` says. Raises `Refused` for a parameter without per-sample gradients (D8)."""
-        sums = zeroed_gradients(self._model)
+        sums = zeroed_gradients(self._parameters)
         for parameter in sums:
             vars(parameter)["grad_sample"] = None
         losses = require_per_sample(criterion(self._model(inputs), targets), inputs)
@@ -56,20 +57,20 @@ class Ghost:
 
     def __init__(self, model: nn.Module, clip_l2: float) -> None:
         self._model, self._clip_l2 = model, clip_l2
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._hooks = _attach(
             lambda: GradSampleHooksFastGradientClipping(model, loss_reduction="sum", max_grad_norm=clip_l2)
         )
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
         """As `dp.sample.clipping.Clipper` says. Raises `Refused` for a parameter without a norm (D8)."""
-        parameters = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
-        for parameter in parameters:
+        for parameter in self._parameters:
             vars(parameter)["_norm_sample"] = None
         losses = require_per_sample(criterion(self._model(inputs), targets), inputs)
         torch.autograd.backward(losses.sum(), retain_graph=True)
-        _require_all(self._model, {p for p in parameters if vars(p)["_norm_sample"] is None})
+        _require_all(self._model, {p for p in self._parameters if vars(p)["_norm_sample"] is None})
         weights = clipping_weights(self._hooks.get_norm_sample(), self._clip_l2)
-        zeroed_gradients(self._model)
+        zeroed_gradients(self._parameters)
         self._hooks.disable_hooks()
         torch.autograd.backward((weights * losses).sum())
         self._hooks.enable_hooks()

@@ -9,7 +9,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dp.sample.clipping import Clipper, Criterion
+from dp.sample.clipping import Clipper, Criterion, zeroed_gradients
 from dp.sample.models import probe
 from dp.sample.optimizer import DiscreteNoiseOptimizer
 from dp.sample.poisson import sampler_of
@@ -89,7 +89,6 @@ class PrivateSteps:
         self._optimizer.pre_step()
         correct()
         self._optimizer.original_optimizer.step()
-        self._optimizer.zero_grad()
         return losses
 
     def _probe(self, twin: nn.Module, inputs: Any, targets: Any) -> None:
@@ -101,6 +100,5 @@ class PrivateSteps:
     def _clipped(self, inputs: Any, targets: Any) -> Tensor:
         if len(inputs):
             return self._clipper.clipped_sum(self._criterion, inputs, targets)
-        for parameter in self._optimizer.params:
-            parameter.grad = parameter.new_zeros(parameter.shape) if parameter.grad is None else parameter.grad.zero_()
-        return next(self._model.parameters()).new_zeros(0).detach()
+        zeroed_gradients(self._optimizer.params)
+        return self._optimizer.params[0].detach().new_zeros(0)

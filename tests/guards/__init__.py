@@ -7,7 +7,8 @@ from tests.guards.ground import GUARDS as GROUND
 from tests.guards.guard import Guard
 from tests.guards.masks import GUARDS as MASKS
 from tests.guards.native import GUARDS as NATIVE
+from tests.guards.sample import GUARDS as SAMPLE
 from tests.guards.secaggplus import GUARDS as SECAGGPLUS
 from tests.guards.selective import GUARDS as SELECTIVE
 
-GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *NATIVE, *MASKS, *SECAGGPLUS, *SELECTIVE)
+GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *NATIVE, *MASKS, *SECAGGPLUS, *SELECTIVE, *SAMPLE)
