@@ -70,7 +70,10 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
     driver = Driver(backend, workload.names())
     # No set-up is run for a plan: the spec is only asked what it costs.
     spec = driver.spec(
-        rounds, layout=Layout.flat(params), encoding=encoding_for(backend, clients), task=task_digest(b"plan")
+        rounds,
+        layout=composition.layout(Layout.flat(params)),
+        encoding=encoding_for(backend, clients),
+        task=task_digest(b"plan"),
     )
     backend.check(spec)
     traffic = backend.traffic(spec)

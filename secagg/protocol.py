@@ -24,6 +24,7 @@ from secagg.identity import SERVER, Directory, Identity, PartyId
 from secagg.sealing import Rng
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
+from secagg.vectors import Layout
 
 __all__ = [
     "SERVER", "Backend", "Layer", "Party", "PartyId", "Rng", "SecureSum", "Send", "Session", "Traffic", "Training"
@@ -200,6 +201,12 @@ class Layer(Protocol):
 
     def check(self, spec: RoundSpec) -> None:
         """Raise `Refused` if the layer cannot keep its promise under `spec`."""
+
+    def extend(self, layout: Layout) -> Layout:
+        """What travels for a model of this layout: the same, or with tensors of the layer's own behind the model's.
+
+        A client's vector has zeros in their place, and the layer fills them in.
+        """
 
     def before(self, vector: NDArray[np.float32], encoding: FixedPoint) -> NDArray[np.float32]:
         """At the client, on the floats, before encoding."""

@@ -29,6 +29,8 @@ EXACT: list[tuple[str, dict[str, Any], float]] = [
     ("smpc", {}, 1e-6),
     ("smpc", {"aggregators": 2, "suite": "aes128ctr"}, 1e-6),
     ("smpc", {"aggregators": 5, "suite": "aes256ctr"}, 1e-6),
+    ("smpc", {"aggregators": 3, "threshold": 2}, 1e-6),
+    ("smpc", {"aggregators": 5, "threshold": 3}, 1e-6),
     ("secaggplus", {}, 1e-6),
     ("secaggplus", {"threat": "passive", "suite": "aes128ctr"}, 1e-6),
     ("secaggplus", {"degree": 6}, 1e-6),

@@ -46,7 +46,7 @@ class BfvEncryptor:
         """See `he.scheme.Encryptor.encrypt`."""
         check_values(values, largest=self._largest)
         public = isinstance(self._key, BfvPublicKey)
-        key = self._key.to_bytes() if isinstance(self._key, BfvPublicKey) else self._key.export_for_client()
+        key = self._key.to_bytes() if isinstance(self._key, BfvPublicKey) else self._key.local().for_worker()
         return encrypt_blocks(
             open_public_encryptor if public else open_seeded_encryptor,
             {"name": self.parameters.name, "key": key},

@@ -53,6 +53,14 @@ def test_a_clip_that_rounding_would_swallow_is_refused_before_the_round() -> Non
         spec_of("dp", {"clip_l2": 1e-8})
 
 
+def test_d10_noise_on_too_coarse_a_grid_is_refused_as_the_accountant_does_not_know_it() -> None:
+    """The accountant's figure is for the continuous Gaussian; discrete noise of a few steps may cost more."""
+    smallest = 2.0**10 / PUBLIC.scale
+    spec_of("dp", {"noise_multiplier": smallest})
+    with pytest.raises(Refused, match=r"noise of 1023 grid steps, expected 1024 to .*; change modulus_bits"):
+        spec_of("dp", {"noise_multiplier": smallest * 1023 / 1024})
+
+
 def test_a_target_and_a_multiplier_exclude_each_other() -> None:
     with pytest.raises(Refused, match="both given"):
         build("dp", {"noise_multiplier": 1.0, "target_epsilon": 8.0})

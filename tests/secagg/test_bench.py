@@ -35,6 +35,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("smpc", {}),
     ("smpc", {"aggregators": 2}),
     ("smpc", {"aggregators": 5, "suite": "aes128ctr"}),
+    ("smpc", {"aggregators": 3, "threshold": 2}),
+    ("smpc", {"aggregators": 5, "threshold": 4}),
 ]
 over_backends = pytest.mark.parametrize(("name", "parameters"), CASES)
 

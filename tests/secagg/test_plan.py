@@ -43,6 +43,23 @@ def test_the_privacy_part_has_its_keys() -> None:
     assert set(privacy.__args__[0].model_fields) == PRIVACY
 
 
+@pytest.mark.parametrize("sampling_rate", [1.0, 0.1])
+def test_a_plan_answers_which_noise_and_which_epsilon(sampling_rate: float) -> None:
+    """Epsilon 8 over 50 rounds: the noise that it names has that epsilon when it is asked the other way round."""
+
+    def privacy(**parameters: float) -> dict[str, Any]:
+        composition = build("dp", {**parameters, "sampling_rate": sampling_rate, "rounds": 50})
+        plan = make_plan(composition, params=10, clients=3, rounds=50)
+        return dict(json.loads(plan.model_dump_json(by_alias=True))["privacy"])
+
+    solved = privacy(target_epsilon=8.0, target_delta=1e-5)
+    assert set(solved) == PRIVACY
+    assert 7.98 < solved["epsilon"] <= 8.0
+    assert (solved["unit"], solved["delta"], solved["rounds"]) == ("client", 1e-5, 50)
+    assert solved["sampling_rate"] == sampling_rate
+    assert privacy(noise_multiplier=solved["noise_multiplier"], target_delta=1e-5) == solved
+
+
 @over_backends
 @pytest.mark.parametrize("rounds", [1, 7])
 def test_the_bytes_are_those_of_a_real_round_times_the_rounds(

@@ -16,6 +16,7 @@ from secagg.guarantees import Guarantees
 from secagg.protocol import Rng, SecureSum
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
+from secagg.vectors import Layout
 
 
 class HalvingParameters(Settings):
@@ -36,6 +37,9 @@ class Halving:
         self._factor = 2**parameters.times
 
     def check(self, spec: RoundSpec) -> None: ...
+
+    def extend(self, layout: Layout) -> Layout:
+        return layout
 
     def before(self, vector: NDArray[np.float32], encoding: FixedPoint) -> NDArray[np.float32]:
         return vector / np.float32(self._factor)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import pytest
 
 from secagg.driver import Letter
 from secagg.errors import Aborted, Rejected
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER, PartyId
-from smpc.cohort import set_bytes
+from smpc.cohort import encode_mask, set_bytes
 from smpc.secaggplus import steps
 from smpc.secaggplus.shamir import SHARE_BYTES
 from tests.adversary.federation import Federation, step_of
@@ -140,3 +142,41 @@ def test_m5_the_same_request_gets_the_same_answer_and_another_none(step: int) ->
     changed = federation.forge(SERVER, VICTIM, spec, step, asked[0][HEADER_BYTES:])
     with pytest.raises(Rejected, match="equivocation"):
         sessions[VICTIM].receive(SERVER, changed)
+
+
+@pytest.mark.parametrize("name", ["secaggplus", "secaggplus passive"])
+def test_m1_a_state_that_is_restored_releases_for_no_other_survivors(name: str) -> None:
+    """Rule 7 of the list: restored, and told of other survivors, it would give the other kind of each share."""
+    federation = Federation(name)
+    sessions = federation.keep_sessions()
+    spec = federation.spec()
+    before: dict[int, bytes] = {}
+    told: dict[int, Letter] = {}
+
+    def wire(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and letter.to == VICTIM and step_of(letter) in (steps.ALIVE, steps.QUORUM):
+            before[step_of(letter)] = sessions[VICTIM].dump()
+            told[step_of(letter)] = letter
+        return (letter,)
+
+    federation.wire = wire
+    federation.check(federation.round(spec=spec))
+    party = federation.driver.party(VICTIM)
+
+    def tell(alive: list[int]) -> None:
+        """A session restored from before it was told of survivors. Where they must be signed, all sign it."""
+        fork: Any = federation.backend.session(spec, party, state=before[steps.ALIVE])
+        everybody = federation.names
+        body = sets(everybody, [everybody[one] for one in alive], everybody)
+        list(fork.receive(SERVER, federation.forge(SERVER, VICTIM, spec, steps.ALIVE, body)))
+        if steps.QUORUM in told:
+            neighbours = [fork.names[one] for one in fork._neighbours][: fork._threshold]
+            signatures = [federation.driver.identities[one].sign(fork._statement) for one in neighbours]
+            mask = np.zeros(len(fork._neighbours), bool)
+            mask[: fork._threshold] = True
+            quorum = encode_mask(mask) + b"".join(signatures)
+            list(fork.receive(SERVER, federation.forge(SERVER, VICTIM, spec, steps.QUORUM, quorum)))
+
+    tell([0, 1, 2, 3, 4])  # the same again
+    with pytest.raises(Aborted, match="released for other survivors: the session was restored twice from one state"):
+        tell([0, 1, 2, 3])
