@@ -100,5 +100,5 @@ class PrivateSteps:
     def _clipped(self, inputs: Any, targets: Any) -> Tensor:
         if len(inputs):
             return self._clipper.clipped_sum(self._criterion, inputs, targets)
-        zeroed_gradients(self._optimizer.params)
-        return self._optimizer.params[0].detach().new_zeros(0)
+        zeroed = zeroed_gradients(self._optimizer.params)
+        return next(iter(zeroed.values())).new_zeros(0)
