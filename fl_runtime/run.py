@@ -129,9 +129,8 @@ def build_backend(experiment: Experiment) -> Composition:
             f"privacy.fraction: got {fraction:g}; evenly spread coordinates are for bench and plan, they protect by "
             "chance; say what is encrypted: privacy.layers, privacy.mask or privacy.mask_file"
         )
-    if composition.training is not None:
-        raise Refused(f"privacy.backend: no trainer applies {composition.training.name!r} yet")
-    spent = composition.spent(rounds)
+    # What a training component spends, it says when it has trained.
+    spent = composition.spent(rounds) if composition.training is None else None
     if spent is not None and spent["sampling_rate"] != 1:
         raise Refused(
             f"privacy.sampling_rate: got {spent['sampling_rate']:g}, expected 1: cohorts here are no secret Poisson "
@@ -231,7 +230,9 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
     allowed = Policy().max_parameters
     if (parameters := count_parameters(experiment.model, shape=shape, classes=classes)) > allowed:
         raise Refused(f"model: {parameters:,} parameters, a site allows {allowed:,}")
-    trainer = Trainer(build_model(experiment.model, shape=shape, classes=classes, seed=seed))
+    trainer = Trainer(
+        build_model(experiment.model, shape=shape, classes=classes, seed=seed), private=composition.training
+    )
     weights = trainer.weights()
     layout = Layout.of(weights)
     travelling = composition.layout(layout)
@@ -293,7 +294,7 @@ class _Rounds:
             ledgers.spend(name, self.number)
         site = self._prepared.sites[name]
         vector, weight = site.update(task) if encoding.weighted else (site.capped_update(task, cap or 1), 1)
-        if encoding.weighted:
+        if "clip_l2" not in self._prepared.composition.backend.parameters:
             self.saturated += int(np.count_nonzero(np.abs(vector) > encoding.value_bound))
         travelling = self._prepared.composition.layout(self._prepared.layout)
         return np.pad(vector, (0, travelling.size - vector.size)), weight

@@ -10,7 +10,19 @@ from tests.guards.ledger import GUARDS as LEDGER
 from tests.guards.masks import GUARDS as MASKS
 from tests.guards.native import GUARDS as NATIVE
 from tests.guards.noise import GUARDS as NOISE
+from tests.guards.sample import GUARDS as SAMPLE
 from tests.guards.secaggplus import GUARDS as SECAGGPLUS
 from tests.guards.selective import GUARDS as SELECTIVE
 
-GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *NATIVE, *ADDITIVE, *MASKS, *SECAGGPLUS, *SELECTIVE, *LEDGER, *NOISE)
+GUARDS: tuple[Guard, ...] = (
+    *GROUND,
+    *BACKENDS,
+    *NATIVE,
+    *ADDITIVE,
+    *MASKS,
+    *SECAGGPLUS,
+    *SELECTIVE,
+    *LEDGER,
+    *NOISE,
+    *SAMPLE,
+)

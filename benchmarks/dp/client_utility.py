@@ -1,6 +1,6 @@
 """What client-level privacy costs on `digits`, 1,000 clients: accuracy at epsilon 1, 3, 8, by who adds the noise.
 
-    python -m benchmarks.dp.utility [--clients N] [--rounds R] [--repeat K] [--json FILE]
+    python -m benchmarks.dp.client_utility [--clients N] [--rounds R] [--repeat K] [--json FILE]
 
 Softmax regression (650 parameters); every client has one or two of 1,500 rows and takes one full-batch step a round,
 all clients take part, and the last 297 rows are the test. Clipping, rotation, rounding and noise are the layer's own
