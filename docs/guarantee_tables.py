@@ -24,6 +24,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "`bfv`, shared key": ("bfv", SHARED),
     "`selective`": ("selective", {"fraction": 0.1}),
     "`dp`": ("dp", {}),
+    "`dp-sgd`": ("dp-sgd", {}),
 }
 
 

@@ -40,6 +40,8 @@ from typing import Any, Literal
 
 from secagg.errors import Refused
 
+# One client more or less; its update replaced by zero; its update replaced by another.
+Adjacency = Literal["add/remove", "zero-out", "replace"]
 ACCOUNTANT = "dp-accounting PLD"
 SMALLEST_SIGMA = 2.0**10
 # sqrt(sigma^2 - 16) / sigma at the smallest sigma.
@@ -52,7 +54,7 @@ _HOPELESS = 1e4
 _ALWAYS_ASSUMED = (
     "every client clips its own update to clip_l2 and rounds it to the grid; one that does not voids its own bound",
     "the divisor of the mean is public and fixed",
-    "the discrete Gaussian is drawn afresh each round, by a party that keeps it to itself",
+    "the noise is drawn afresh each round, and whoever draws it keeps it to itself",
 )
 _OUTSIDERS_ASSUMED = (
     "epsilon_outsiders: each round's cohort is a Poisson sample that stays secret; it holds against nobody who sees "
@@ -116,7 +118,7 @@ class PrivacySpent:
     assumptions: tuple[str, ...] = _ALWAYS_ASSUMED
     warnings: tuple[str, ...] = field(default=())
     unit: Literal["client"] = "client"
-    adjacency: Literal["add/remove"] = "add/remove"
+    adjacency: Adjacency = "add/remove"
     noise: str = "discrete Gaussian"
     accountant: str = ACCOUNTANT
 

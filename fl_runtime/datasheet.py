@@ -10,7 +10,7 @@ from typing import Any
 from secagg.guarantees import Guarantees
 from secagg.identity import Directory
 
-_LIBRARIES = ("secagg", "numpy", "cryptography", "tenseal", "dp-accounting", "torch")
+_LIBRARIES = ("secagg", "numpy", "cryptography", "tenseal", "dp-accounting", "opacus", "torch")
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,19 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
 
 
 def _privacy(spent: Mapping[str, Any]) -> str:
-    return (
-        f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g} for one {spent['unit']} ({spent['adjacency']}), "
-        f"after {spent['rounds']} rounds with a noise multiplier of {spent['noise_multiplier']:g} "
-        f"({spent['noise']}), by {spent['accountant']}, every participation counted in full"
-    )
+    parts = [
+        f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g} for one {spent['unit']} ({spent['adjacency']})",
+        f"noise multiplier {spent['noise_multiplier']:g} ({spent['noise']}), by {spent['accountant']}",
+    ]
+    if "sampler" in spent:
+        parts += [
+            f"after {spent['steps']} steps of the client that spent most, clip {spent['clip_l2']:g}",
+            f"sampler: {spent['sampler']}, rate {spent['sampling_rate']:.4g}",
+            f"noise source: {spent['noise_source']}",
+        ]
+    else:
+        parts.append(f"after {spent['rounds']} rounds, every participation counted in full")
+    return "; ".join(parts)
 
 
 def _ledger(facts: Mapping[str, Any]) -> str:

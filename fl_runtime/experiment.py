@@ -110,7 +110,7 @@ class Privacy(Section):
     Attributes:
         value_bound: largest absolute value of one coordinate of an update that is sent unclipped.
         max_weight: largest weight (training rows) of a client; None for the largest client of the data.
-        weight_cap: under `dp`, an update is multiplied by min(rows, weight_cap) / weight_cap before it is clipped.
+        weight_cap: an update is multiplied by min(rows, weight_cap) / weight_cap, under `dp` before it is clipped.
         modulus_bits: the ring in which encoded updates are added; 20 to 24 travel packed.
         rounding: how updates become whole numbers; "stochastic" keeps the mean unbiased on a coarse grid.
         minimum_cohort: fewest clients whose sum may be revealed; never below 3.

@@ -174,11 +174,11 @@ class Journal:
             raise Refused(f"{path}: cannot write: {error.strerror}") from None
 
     def _sheet(self) -> dict[str, Any]:
-        made = len(self._rounds)
+        made, training = len(self._rounds), self._composition.training
         return make_datasheet(
             run=self._engine.run,
             backend=self._composition.name,
-            parameters=self._composition.backend.parameters,
+            parameters={**self._composition.backend.parameters, **(training.parameters if training else {})},
             guarantees=self._composition.guarantees,
             minimum_cohort=self._experiment.privacy.minimum_cohort,
             planned=self._experiment.experiment.rounds,

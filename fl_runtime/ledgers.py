@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dp.accountant import Charge
+from dp.accountant import ACCOUNTANT, Charge
 from dp.book import Budget, Head
 from dp.ledger import Ledger
 from dp.witness import Witness, open_head
@@ -96,6 +96,10 @@ def open_ledgers(
         raise Refused(f"privacy.ledger: {privacy.backend!r} claims no differential privacy, there is nothing to charge")
     if spent["unit"] != "client":
         raise Refused(f"privacy.ledger: {privacy.backend!r} protects one {spent['unit']}, ledgers here count clients")
+    if spent["accountant"] != ACCOUNTANT:
+        raise Refused(
+            f"privacy.ledger: ledgers add up by {ACCOUNTANT}, and this noise has none; mechanism = 'gaussian' has"
+        )
     budget = Budget(
         population=privacy.ledger_population or experiment.data.dataset,
         epsilon=privacy.ledger_epsilon,

@@ -38,6 +38,7 @@ from secagg.driver import Outcome
 from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import Identity
+from secagg.layered import fit_encoding
 from secagg.protocol import Rng, SecureSum
 from secagg.registry import Composition, build, for_rounds
 from secagg.vectors import Layout
@@ -119,7 +120,11 @@ def load_federation(experiment: Experiment) -> Federation:
 def build_backend(experiment: Experiment) -> Composition:
     """The experiment's backend. It must be able to carry what the algorithm needs."""
     privacy, rounds = experiment.privacy, experiment.experiment.rounds
-    composition = build(privacy.backend, for_rounds(privacy.backend, privacy.parameters, rounds))
+    parameters = for_rounds(privacy.backend, privacy.parameters, rounds)
+    composition = build(privacy.backend, parameters)
+    if composition.backend.parameters.get("survivors") is not None and "survivors" not in parameters:
+        # No sum of fewer is ever revealed, so no fewer shares of noise need to be enough.
+        composition = build(privacy.backend, {**parameters, "survivors": privacy.minimum_cohort})
     if (budget := composition.backend.parameters.get("query_budget", rounds)) < rounds:
         raise Refused(f"privacy.query_budget: got {budget}, the experiment has {rounds} rounds; leave it out")
     if (fraction := composition.backend.parameters.get("fraction", 1)) != 1:
@@ -127,9 +132,8 @@ def build_backend(experiment: Experiment) -> Composition:
             f"privacy.fraction: got {fraction:g}; evenly spread coordinates are for bench and plan, they protect by "
             "chance; say what is encrypted: privacy.layers, privacy.mask or privacy.mask_file"
         )
-    if composition.training is not None:
-        raise Refused(f"privacy.backend: no trainer applies {composition.training.name!r} yet")
-    spent = composition.spent(rounds)
+    # What a training component spends, it says when it has trained.
+    spent = composition.spent(rounds) if composition.training is None else None
     if spent is not None and spent["sampling_rate"] != 1:
         raise Refused(
             f"privacy.sampling_rate: got {spent['sampling_rate']:g}, expected 1: cohorts here are no secret Poisson "
@@ -143,12 +147,11 @@ def build_backend(experiment: Experiment) -> Composition:
     return composition
 
 
-def make_encoding(experiment: Experiment, federation: Federation, composition: Composition) -> FixedPoint:
+def make_encoding(experiment: Experiment, federation: Federation, composition: Composition, *, size: int) -> FixedPoint:
     """The encoding of every round: secret weights up to the largest client, or uniform ones and a public divisor."""
     privacy = experiment.privacy
     clients = experiment.algorithm.clients_per_round or len(federation.clients)
     bound = privacy.value_bound
-    sum_bits = composition.backend.sum_bits
     if not composition.guarantees.uniform_weights:
         if privacy.weight_cap is not None:
             raise Refused(f"privacy.weight_cap: {privacy.backend!r} keeps weights secret; max_weight limits them")
@@ -157,13 +160,14 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
         largest = privacy.max_weight or 1 << (rows - 1).bit_length()
         if rows > largest:
             raise Refused(f"privacy.max_weight: {largest}, and the largest client has {rows} rows; leave it out")
-        return FixedPoint.fit(
+        return fit_encoding(
+            composition.backend,
             clients=clients,
             value_bound=bound,
+            size=size,
             max_weight=largest,
             modulus_bits=privacy.modulus_bits,
             rounding=privacy.rounding,
-            sum_bits=sum_bits,
         )
     if privacy.max_weight not in (None, 1):
         raise Refused(f"privacy.max_weight: {privacy.backend!r} weighs all clients alike; weight_cap would cap rows")
@@ -172,13 +176,14 @@ def make_encoding(experiment: Experiment, federation: Federation, composition: C
     if "value_bound" not in privacy.model_fields_set:
         # No coordinate of a clipped update is larger than its norm.
         bound = float(composition.backend.parameters.get("clip_l2", bound))
-    return FixedPoint.fit(
+    return fit_encoding(
+        composition.backend,
         clients=clients,
         value_bound=bound,
+        size=size,
         modulus_bits=privacy.modulus_bits,
         divisor=clients,
         rounding=privacy.rounding,
-        sum_bits=sum_bits,
     )
 
 
@@ -188,12 +193,14 @@ def next_encoding(composition: Composition, released: SecureSum) -> FixedPoint:
     clips = [layer.next_clip(released) for layer in composition.layers if isinstance(layer, ClientLevel)]
     if not clips or clips[0] is None:
         return encoding
-    return FixedPoint.fit(
+    return fit_encoding(
+        composition.backend,
         clients=encoding.clients,
         value_bound=clips[0],
+        size=released.totals.size,
         modulus_bits=encoding.modulus_bits,
         divisor=encoding.divisor,
-        sum_bits=composition.backend.sum_bits,
+        rounding=encoding.rounding,
     )
 
 
@@ -237,15 +244,17 @@ def prepare(
     allowed = Policy().max_parameters
     if (parameters := count_parameters(experiment.model, shape=shape, classes=classes)) > allowed:
         raise Refused(f"model: {parameters:,} parameters, a site allows {allowed:,}")
-    trainer = Trainer(change(build_model(experiment.model, shape=shape, classes=classes, seed=seed)))
+    model = change(build_model(experiment.model, shape=shape, classes=classes, seed=seed))
+    trainer = Trainer(model, private=composition.training)
     weights = trainer.weights()
     layout = Layout.of(weights)
-    encoding = make_encoding(experiment, federation, composition)
+    travelling = composition.layout(layout)
+    encoding = make_encoding(experiment, federation, composition, size=travelling.size)
     engine = LocalEngine(
         composition.backend,
         [client.name for client in federation.clients],
         minimum_cohort=experiment.privacy.minimum_cohort,
-        layout=composition.layout(layout),
+        layout=travelling,
         encoding=encoding,
         server=server,
         rng=rng,
@@ -299,7 +308,7 @@ class Rounds:
             ledgers.spend(name, self.number)
         site = self._prepared.sites[name]
         vector, weight = site.update(task) if encoding.weighted else (site.capped_update(task, cap or 1), 1)
-        if encoding.weighted:
+        if "clip_l2" not in self._prepared.composition.backend.parameters:
             self.saturated += int(np.count_nonzero(np.abs(vector) > encoding.value_bound))
         travelling = self._prepared.composition.layout(self._prepared.layout)
         return np.pad(vector, (0, travelling.size - vector.size)), weight

@@ -51,6 +51,7 @@ class Site:
             training=task.training,
             algorithm=task.algorithm,
             seed=derive(self._seed, "train", task.round, self.name),
+            owner=self.name,
         )
         try:
             vector = self._layout.flatten(dict(task.algorithm.message(local)))

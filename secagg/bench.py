@@ -25,6 +25,7 @@ from secagg.driver import Driver, Meter, Outcome
 from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER
+from secagg.layered import fit_encoding
 from secagg.protocol import Backend
 from secagg.registry import Composition
 from secagg.spec import MIN_COHORT, task_digest
@@ -120,17 +121,23 @@ class Workload:
         return vector, 1 if uniform_weights else int(generator.integers(1, MAX_WEIGHT + 1))
 
 
-def encoding_for(backend: Backend, clients: int, *, modulus_bits: int = 32) -> FixedPoint:
+def encoding_for(backend: Backend, clients: int, params: int, *, modulus_bits: int = 32) -> FixedPoint:
     """The encoding of the benchmark's inputs: the finest that fits the ring and the backend's sums."""
     uniform = backend.guarantees.uniform_weights
-    return FixedPoint.fit(
+    return fit_encoding(
+        backend,
         clients=clients,
         value_bound=1.0,
+        size=params,
         max_weight=1 if uniform else MAX_WEIGHT,
         modulus_bits=modulus_bits,
         divisor=clients if uniform else None,
-        sum_bits=backend.sum_bits,
     )
+
+
+def smallest_cohort(backend: Backend) -> int:
+    """The minimum cohort to measure with: more than usual where noise is calibrated to more survivors."""
+    return max(MIN_COHORT, backend.parameters.get("survivors") or 0)
 
 
 def run_bench(
@@ -146,9 +153,9 @@ def run_bench(
         raise Refused(f"bench measures sums; {composition.training.name!r} acts where clients train")
     backend = composition.backend
     names = workload.names()
-    driver = Driver(backend, names)
+    driver = Driver(backend, names, minimum_cohort=smallest_cohort(backend))
     layout = composition.layout(Layout.flat(workload.params))
-    encoding = encoding_for(backend, workload.clients, modulus_bits=modulus_bits)
+    encoding = encoding_for(backend, workload.clients, layout.size, modulus_bits=modulus_bits)
     driver.set_up(layout=layout, encoding=encoding)
     checker = _Checker(workload, backend, encoding)
     vanished = set(names[len(names) - workload.dropouts :])

@@ -14,6 +14,7 @@ SCRIPTS = sorted(path.name for path in EXAMPLES.glob("0*.py"))
 
 def test_there_is_a_script_for_each_level() -> None:
     names = ["01_plain", "02_ckks", "03_smpc", "04_dp", "05_bfv", "06_secaggplus", "07_selective"]
+    names += ["08_inside_the_sum", "09_dp_sgd"]
     assert [f"{name}.py" for name in names] == SCRIPTS
 
 

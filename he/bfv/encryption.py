@@ -39,7 +39,8 @@ class BfvEncryptor:
         limit = self.parameters.max_clients(self.key_mode)
         if not 1 <= clients <= limit:
             raise Refused(f"{self.parameters.name}: {clients} ciphertexts in a sum, expected 1 to {limit}")
-        self._largest = ((1 << (self.parameters.digit_bits - 1)) - 1) // clients
+        # That sums stay within a digit is the encoding's proof: clients' noise may take more than a fair share of it.
+        self._largest = (1 << (self.parameters.digit_bits - 1)) - 1
         self._key = key
 
     def encrypt(self, values: Integers) -> Iterator[memoryview]:

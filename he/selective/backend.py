@@ -127,6 +127,10 @@ class Selective:
         return self._inner.helpers()
 
     def check(self, spec: RoundSpec) -> None:
+        if spec.encoding.rotation is not None:
+            raise Refused(
+                "selective: the encoding rotates: every coordinate would carry some of what is to be encrypted"
+            )
         self._inner.check(encrypted_part(spec, self.mask(spec.layout)))
 
     def traffic(self, spec: RoundSpec) -> Traffic:

@@ -41,13 +41,6 @@ def test_noise_at_the_server_is_refused_where_the_clients_see_the_sum() -> None:
         build("dp+ckks", shared)
 
 
-@pytest.mark.parametrize("name", ["dp+smpc", "dp+ckks"])
-def test_noise_at_the_server_around_another_backend_must_be_said(name: str) -> None:
-    with pytest.raises(Refused, match="distributed noise is not available yet; say noise = 'server'"):
-        build(name)
-    assert build(name, {"noise": "server"}).guarantees.uniform_weights
-
-
 def test_a_clip_that_rounding_would_swallow_is_refused_before_the_round() -> None:
     with pytest.raises(Refused, match="too small for 1000 coordinates"):
         spec_of("dp", {"clip_l2": 1e-8})

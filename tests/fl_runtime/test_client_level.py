@@ -95,3 +95,48 @@ def test_a_run_with_capped_weights_uses_them(tmp_path: Path) -> None:
         )
         moved.append(summary.evaluations[0].overall.loss - summary.evaluations[1].overall.loss)
     assert moved[0] > 10 * abs(moved[1])
+
+
+def test_noise_inside_the_sum_is_calibrated_to_the_minimum_cohort(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    run_experiment(
+        load(DIGITS, (*SMALL, "privacy.backend=dp+secaggplus", "privacy.minimum_cohort=4", "privacy.target_epsilon=8")),
+        output=output,
+    )
+    entries = [json.loads(line) for line in (output / "transcript.jsonl").read_text().splitlines()]
+    specs = [entry["body"]["spec"] for entry in entries if entry["kind"] == "round"]
+    assert [(spec["parameters"]["survivors"], spec["minimum_cohort"]) for spec in specs] == [(4, 4)] * 3
+    # One public rotation for the run, and a coordinate's bound that is far below the clip.
+    assert len({spec["encoding"]["rotation"] for spec in specs}) == 1
+    assert specs[0]["encoding"]["value_bound"] < 0.25 < 1.0 < specs[0]["encoding"]["noise_bound"]
+    privacy = json.loads((output / "datasheet.json").read_text())["differential_privacy"]
+    assert 7.9 < privacy["epsilon"] <= 8
+    assert privacy["adjacency"] == "zero-out"
+    assert "a share from every client: all of it from 4 survivors less 1 colluders" in privacy["noise"]
+
+
+def test_an_adaptive_bound_moves_under_noise_inside_the_sum(tmp_path: Path) -> None:
+    _, encodings = run(
+        tmp_path,
+        "privacy.backend=dp+smpc",
+        "privacy.noise_multiplier=0.05",
+        "privacy.clipping=adaptive",
+        "privacy.clip_l2=0.01",
+        "privacy.clip_learning_rate=0.5",
+    )
+    bounds = [encoding.value_bound for encoding in encodings]
+    assert bounds == pytest.approx([0.01, 0.01 * np.exp(0.25), 0.01 * np.exp(0.5)], rel=0.05)
+    rooms = [encoding.noise_bound for encoding in encodings]
+    assert rooms == pytest.approx([rooms[0] * bound / bounds[0] for bound in bounds])
+
+
+def test_local_noise_is_a_run_like_any_other(tmp_path: Path) -> None:
+    metrics, _ = run(tmp_path, "privacy.noise=local", "privacy.target_epsilon=8", "privacy.clip_l2=1.0")
+    assert len(metrics) == 4
+
+
+def test_a_ledger_does_not_add_up_skellam_noise(tmp_path: Path) -> None:
+    skellam = ("privacy.backend=dp+smpc", "privacy.mechanism=skellam", "privacy.sampler=table")
+    ledger = (f"privacy.ledger={tmp_path}", "privacy.ledger_epsilon=8")
+    with pytest.raises(Refused, match="ledgers add up by dp-accounting PLD, and this noise has none"):
+        prepare(load(DIGITS, (*SMALL, *skellam, *ledger)))

@@ -125,7 +125,7 @@ def test_t10_a_model_that_is_replayed_in_another_round_gets_no_second_update() -
 def test_the_public_spec_does_not_tell_the_rows_of_the_largest_client() -> None:
     experiment = load(EXAMPLES / "digits.toml", QUICK)
     federation = load_federation(experiment)
-    encoding = make_encoding(experiment, federation, build_backend(experiment))
+    encoding = make_encoding(experiment, federation, build_backend(experiment), size=1000)
     largest = max(len(client.train) for client in federation.clients)
     assert encoding.max_weight >= largest
     assert encoding.max_weight.bit_count() == 1

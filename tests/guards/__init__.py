@@ -10,7 +10,21 @@ from tests.guards.leakage import GUARDS as LEAKAGE
 from tests.guards.ledger import GUARDS as LEDGER
 from tests.guards.masks import GUARDS as MASKS
 from tests.guards.native import GUARDS as NATIVE
+from tests.guards.noise import GUARDS as NOISE
+from tests.guards.sample import GUARDS as SAMPLE
 from tests.guards.secaggplus import GUARDS as SECAGGPLUS
 from tests.guards.selective import GUARDS as SELECTIVE
 
-GUARDS: tuple[Guard, ...] = (*GROUND, *BACKENDS, *NATIVE, *ADDITIVE, *MASKS, *SECAGGPLUS, *SELECTIVE, *LEDGER, *LEAKAGE)
+GUARDS: tuple[Guard, ...] = (
+    *GROUND,
+    *BACKENDS,
+    *NATIVE,
+    *ADDITIVE,
+    *MASKS,
+    *SECAGGPLUS,
+    *SELECTIVE,
+    *LEDGER,
+    *LEAKAGE,
+    *NOISE,
+    *SAMPLE,
+)

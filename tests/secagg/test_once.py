@@ -40,6 +40,18 @@ def test_the_folder_tells_nothing_of_keys_and_is_the_owners(tmp_path: Path) -> N
     assert mark.read_bytes() == b""
 
 
+def test_m9_the_folder_is_on_the_disk_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file outlives a loss of power only if the folder that names it was synced."""
+    folder = tmp_path / "once"
+    once = Once(folder)
+    synced: list[tuple[os.stat_result, list[Path]]] = []
+    monkeypatch.setattr(os, "fsync", lambda opened: synced.append((os.fstat(opened), list(folder.iterdir()))))
+    assert once.first(b"key")
+    status, marks = synced[-1]
+    assert os.path.samestat(status, folder.stat())
+    assert marks == list(folder.iterdir()) != []
+
+
 def test_r4_what_cannot_be_noted_is_not_done(tmp_path: Path) -> None:
     folder = tmp_path / "once"
     once = Once(folder)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from secagg.bench import BenchReport, Workload, run_bench
 from secagg.errors import Refused
 from secagg.plan import Plan, make_plan
-from secagg.registry import build
+from secagg.registry import Composition, build
 from tests.secagg.test_bench import CASES, played
 
 # The schema of `secagg.plan/1`. `privacy` is null where no differential privacy is claimed.
@@ -88,6 +89,40 @@ def test_memory_and_bytes_grow_with_the_model_and_not_with_the_clients() -> None
     assert few.server.memory_bytes == more.server.memory_bytes
     assert large.server.memory_bytes == 2 * few.server.memory_bytes
     assert few.client.upload_bytes == more.client.upload_bytes == 204 + 1001 * 4
+
+
+@pytest.mark.parametrize(
+    ("clients", "parameters"), [(60, {"degree": 20, "threshold": 17}), (300, {"corruption": 0.4})], ids=str
+)
+def test_parameters_that_three_clients_cannot_have_are_measured_among_more(
+    clients: int, parameters: dict[str, Any]
+) -> None:
+    composition = build("secaggplus", parameters)
+    with pytest.raises(Refused):
+        make_plan(composition, params=100, clients=3, rounds=1)
+    plan = make_plan(composition, params=100, clients=clients, rounds=1)
+    assert plan.client.cpu_s > 0
+    assert plan.server.cpu_s > 0
+
+
+def test_the_smallest_cohort_that_is_allowed_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[tuple[int, int]] = []
+
+    def bench(composition: Composition, workload: Workload) -> BenchReport:
+        measured.append((workload.params, workload.clients))
+        return run_bench(composition, workload)
+
+    monkeypatch.setattr("secagg.plan.run_bench", bench)
+    composition = build("secaggplus", {"degree": 20, "threshold": 17})
+    make_plan(composition, params=1000, clients=60, rounds=1)
+    few = min(clients for _, clients in measured)
+    with pytest.raises(Refused):
+        make_plan(composition, params=1000, clients=few - 1, rounds=1)
+    assert max(clients for _, clients in measured) < 2 * few
+    assert max(params for params, _ in measured) <= 1000
+    measured.clear()
+    make_plan(build("plain"), params=1000, clients=60, rounds=1)
+    assert {clients for _, clients in measured} == {3, 9}
 
 
 @pytest.mark.parametrize("sizes", [{"params": 0}, {"clients": 2}, {"params": 1 << 33}])

@@ -36,7 +36,13 @@ class Halving:
         self.parameters: Mapping[str, Any] = parameters.model_dump()
         self._factor = 2**parameters.times
 
+    def around(self, inner: Guarantees) -> Halving:
+        return self
+
     def check(self, spec: RoundSpec) -> None: ...
+
+    def encoding(self, value_bound: float, *, clients: int, size: int) -> Mapping[str, Any]:
+        return {}
 
     def extend(self, layout: Layout) -> Layout:
         return layout

@@ -12,11 +12,11 @@ from secagg.driver import Letter
 from secagg.errors import Aborted, Rejected
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER, PartyId
-from smpc.cohort import encode_mask, set_bytes
+from smpc.cohort import decode_mask, encode_mask, set_bytes
 from smpc.secaggplus import steps
 from smpc.secaggplus.shamir import SHARE_BYTES
 from tests.adversary.federation import Federation, step_of
-from tests.adversary.secaggplus.altering import VICTIM, Edit, attack, body_of, counted_as, refusal, sets
+from tests.adversary.secaggplus.altering import VICTIM, Altering, Edit, attack, body_of, counted_as, refusal, sets
 
 
 @pytest.mark.parametrize("name", ["secaggplus", "secaggplus passive"])
@@ -102,6 +102,31 @@ def test_m3_signatures_of_threshold_neighbours_are_needed(edit: Edit, why: str) 
     federation, spec, wire = attack(steps.QUORUM, edit)
     assert why in refusal(federation, spec)
     assert VICTIM not in wire.sent(steps.RELEASE)
+
+
+OTHER = {"ring": bytes(32), "shared": np.array([1, 1, 1, 1, 0], bool), "alive": np.array([1, 1, 1, 1, 0], bool)}
+
+
+@pytest.mark.parametrize("what", [None, *OTHER])
+def test_m3_neighbours_that_were_shown_another_ring_or_other_sets_make_no_quorum(what: str | None) -> None:
+    """The neighbours sign what the server showed them; what it showed this client is all the same but for one thing."""
+    federation = Federation("secaggplus")
+    sessions = federation.keep_sessions()
+    spec = federation.spec()
+
+    def signed_elsewhere(body: bytes) -> bytes:
+        victim: Any = sessions[VICTIM]
+        shown = {"ring": victim._ring, "shared": np.ones(5, bool), "alive": np.ones(5, bool)}
+        statement = victim.statement(**shown | ({what: OTHER[what]} if what else {}))
+        head = set_bytes(4)
+        signing = np.flatnonzero(decode_mask(body[:head], 4))
+        names = [victim.names[victim._neighbours[slot]] for slot in signing]
+        return body[:head] + b"".join(federation.driver.identities[name].sign(statement) for name in names)
+
+    federation.wire = wire = Altering(federation, spec, steps.QUORUM, signed_elsewhere, to=[VICTIM])
+    why = refusal(federation, spec)
+    assert ("did not sign the client sets that this client was shown" in why) == (what is not None)
+    assert (VICTIM in wire.sent(steps.RELEASE)) == (what is None)
 
 
 @pytest.mark.parametrize("views", [1, 2])
