@@ -133,7 +133,7 @@ class Observation:
         """How many classes the model tells apart."""
         state = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         probe = torch.zeros((2, *self.shape), dtype=self.dtype)
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             outputs = torch.func.functional_call(self.model, state, (probe,))
         return max(2, int(outputs.shape[1]))
 

@@ -11,6 +11,7 @@ mean of p - y: negative only where a class is present.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -25,6 +26,7 @@ from secagg.leakage.attacks.inverting import one_step
 from secagg.leakage.layers import LinearLayer, head
 
 SURROGATES = 256
+EXACTLY = 1e3
 
 
 class LabelAttack(Protocol):
@@ -117,14 +119,15 @@ class RLU:
                 for parameter, change in zip(models[1].parameters(), seen.gradient, strict=True):
                     parameter.sub_(change)
             slope = slope / (seen.local.lr * seen.local.steps(seen.examples))
-        predicted = torch.stack([self._predictions(model, seen, seed) for model in models]).mean(0)
+        ends = [self._predictions(model, seen, seed) for model in models]
+        predicted, spread = (torch.stack(parts).mean(0) for parts in zip(*ends, strict=True))
         if len(slope) == 1:
             slope = torch.cat([-slope, slope])
-        return _labels(predicted, slope * seen.examples, seen.examples)
+        return _labels(predicted, slope * seen.examples, seen.examples, spread)
 
     @torch.no_grad()
-    def _predictions(self, model: nn.Module, seen: Observation, seed: int) -> Tensor:
-        """The mean predicted probabilities for examples of each class, shape `(classes, classes)`."""
+    def _predictions(self, model: nn.Module, seen: Observation, seed: int) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the predicted probabilities for examples of each class, `(classes, classes)` each."""
         low, high = seen.value_range
         if self.images is None or self.labels is None:
             noise = torch.rand((SURROGATES, *seen.shape), generator=generator(seed, self.name), dtype=torch.float64)
@@ -133,12 +136,10 @@ class RLU:
             images, labels = self.images.to(seen.dtype), self.labels
         outputs = model(images).double()
         chances = outputs.softmax(1) if outputs.shape[1] > 1 else torch.cat([-outputs, outputs], 1).sigmoid()
-        whole = chances.mean(0)
-        if labels is None:
-            return whole.expand(seen.classes, -1)
-        return torch.stack(
-            [chances[labels == c].mean(0) if (labels == c).any() else whole for c in range(seen.classes)]
-        )
+        whole = torch.ones(len(chances), dtype=torch.bool)
+        rows = [whole if labels is None or not (labels == c).any() else labels == c for c in range(seen.classes)]
+        means = torch.stack([chances[chosen].mean(0) for chosen in rows])
+        return means, torch.stack([chances[chosen].var(0, correction=0) for chosen in rows])
 
 
 def _head(seen: Observation, attack: str) -> LinearLayer:
@@ -150,16 +151,26 @@ def _head(seen: Observation, attack: str) -> LinearLayer:
     return layer
 
 
-def _labels(predicted: Tensor, slope: Tensor, examples: int) -> Tensor:
+def _labels(predicted: Tensor, slope: Tensor, examples: int, spread: Tensor | None = None) -> Tensor:
     """Sorted labels whose counts n best fit sum_c n_c (predicted_c - onehot_c) = slope and sum_c n_c = examples.
+
+    Where predictions vary from example to example, the fit gives way to equal counts as far as the variance says: a
+    confident network's gradient hardly depends on its labels.
 
     Args:
         predicted: mean probabilities for an example of each class, shape `(classes, classes)`.
         slope: the gradient at the biases times the number of examples, shape `(classes,)`.
+        spread: variance of the probabilities, of the same shape as `predicted`; None is 0.
     """
-    classes = len(slope)
-    system = torch.cat([predicted.double().T - torch.eye(classes), torch.ones((1, classes))])
-    right = torch.cat([slope.double(), torch.tensor([float(examples)])])
+    classes, even = len(slope), examples / len(slope)
+    noise = torch.zeros(classes) if spread is None else even * spread.sum(0)
+    deviation = (noise.double() + 1e-6).sqrt()
+    prior = math.sqrt(even * (1 - 1 / classes))
+    fit = (predicted.double().T - torch.eye(classes)) / deviation[:, None]
+    system = torch.cat([fit, torch.eye(classes) / prior, EXACTLY * torch.ones((1, classes))])
+    right = torch.cat(
+        [slope.double() / deviation, torch.full((classes,), even / prior), torch.tensor([EXACTLY * examples])]
+    )
     counts = torch.from_numpy(nnls(system.numpy(), right.numpy())[0])
     counts = counts * examples / counts.sum() if counts.sum() > 0 else torch.full((classes,), examples / classes)
     whole = counts.floor().long()

@@ -132,7 +132,7 @@ def _invariance(images: Tensor, epochs: int) -> tuple[float, Tensor]:
     gaps = means[:, None] - means[None]
     apart = gaps.square().mean() * epochs / (epochs - 1)
     (slope,) = torch.autograd.grad(apart, copies)
-    return float(apart), slope.flatten(0, 1)
+    return float(apart.detach()), slope.flatten(0, 1)
 
 
 def _merge(images: Tensor, seen: Observation) -> Tensor:

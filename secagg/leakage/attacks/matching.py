@@ -2,8 +2,9 @@
 
 The engine under every optimising attack. For the gradient g(x) of candidates x and the distance d to what was seen,
 the slope of d(g(x)) is J(x)^T d'(g), one product with the Jacobian of g: only g is differentiated twice, never d.
-What the adversary knows of a defence enters here: hidden coordinates count for nothing, and known noise
-lowers the weight of a parameter by the share of its energy that is noise (a Wiener filter).
+What the adversary knows of a defence enters here: hidden coordinates count for nothing, known noise lowers the weight
+of a parameter by the share of its energy that is noise (a Wiener filter), and layers from a variational bottleneck on
+are left out (Balunović et al. 2022, arXiv 2111.04706).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from secagg.errors import Refused
 from secagg.leakage.attack import Observation
 from secagg.leakage.attacks.randomness import learn_randomness
 from secagg.leakage.statistics import statistics_of
+from secagg.leakage.stochastic import VariationalBottleneck
 
 Distance = Literal["cosine", "euclidean"]
 
@@ -78,7 +80,7 @@ class Matching:
         distance, direction = self._direction(computed)
         reached = [(g, d) for g, d in zip(computed, direction, strict=True) if g.requires_grad]
         for mismatch in self._mismatch:
-            distance += self._statistics_weight * float(mismatch)
+            distance += self._statistics_weight * float(mismatch.detach())
             reached.append((mismatch, mismatch.new_tensor(self._statistics_weight)))
         slopes = torch.autograd.grad(
             [g for g, _ in reached],
@@ -135,10 +137,13 @@ class Matching:
 
 def _weights(seen: Observation, gradient: list[Tensor]) -> list[Tensor] | None:
     """How far each coordinate is to be trusted, from 0 to 1; None where all are to be trusted fully."""
-    if seen.visible is None and not seen.noise_std:
+    sound = _before_bottleneck(seen.model)
+    if seen.visible is None and not seen.noise_std and sound == len(gradient):
         return None
     masks = seen.visible or [torch.ones_like(tensor, dtype=torch.bool) for tensor in gradient]
     weights = [mask.to(tensor.dtype) for mask, tensor in zip(masks, gradient, strict=True)]
+    for weight in weights[sound:]:
+        weight.zero_()
     if not seen.noise_std:
         return weights
     trusted = []
@@ -147,3 +152,10 @@ def _weights(seen: Observation, gradient: list[Tensor]) -> list[Tensor] | None:
         trusted.append(weight * (1 - seen.noise_std**2 / energy.clamp(min=1e-30)).clamp(min=0))
     # Where all of it looks like noise, weights cannot help.
     return trusted if any(weight.any() for weight in trusted) else weights
+
+
+def _before_bottleneck(model: nn.Module) -> int:
+    """How many parameters come before the first variational bottleneck; all of them where there is none."""
+    drowned = {id(p) for m in model.modules() if isinstance(m, VariationalBottleneck) for p in m.parameters()}
+    order = [id(parameter) in drowned for parameter in model.parameters()]
+    return order.index(True) if True in order else len(order)

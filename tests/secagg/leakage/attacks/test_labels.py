@@ -47,21 +47,22 @@ def test_counts_come_back_from_local_training() -> None:
     assert sum(scores) / 5 >= 0.85
 
 
-def test_public_examples_help_on_a_trained_network() -> None:
+def test_public_examples_help_on_a_half_trained_network() -> None:
     model = mlp()
     public, public_labels = digits(600, first=900)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(60):
+    for _ in range(15):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(public), public_labels).backward()
         optimizer.step()
-    blind, helped = [], []
-    for first in (0, 64, 128):
-        images, labels = digits(64, first=first)
-        seen = observe(model, images, labels)
-        blind.append(label_accuracy(RLU()(seen), labels, measure="counts"))
-        helped.append(label_accuracy(RLU(public, public_labels)(seen), labels, measure="counts"))
-    assert sum(helped) / 3 > max(0.7, sum(blind) / 3)
+    known = digits(297, first=1500)
+    images, labels = digits(200)
+    # Three classes of ten: equal counts would score 0.3.
+    few = labels < 3
+    images, labels = images[few], labels[few]
+    seen = observe(model, images, labels)
+    blind, helped = (label_accuracy(attack(seen), labels, measure="counts") for attack in (RLU(), RLU(*known)))
+    assert helped > max(0.75, blind)
 
 
 def test_two_classes_with_one_output_are_counted() -> None:
@@ -77,7 +78,7 @@ def test_what_cannot_be_read_is_refused() -> None:
         IDLG()(seen)
     hidden = [torch.ones_like(g, dtype=torch.bool) for g in seen.gradient]
     hidden[-1][0] = False
-    with pytest.raises(Refused, match="'6' is hidden"):
+    with pytest.raises(Refused, match="'5' is hidden"):
         ILRG()(replace(seen, visible=hidden))
     with pytest.raises(Refused, match="cross-entropy"):
         ILRG()(replace(seen, loss=nn.functional.mse_loss))
