@@ -107,13 +107,14 @@ def key_mark(place: int) -> str:
 
 def _shape(place: int, x: float, y: float, *, hollow: bool) -> str:
     kind = "mark hollow" if hollow else "mark"
-    corners = {
+    shapes: dict[int, list[tuple[float, float]]] = {
         1: [(-5, -5), (5, -5), (5, 5), (-5, 5)],
         2: [(0, -6.5), (6, 5), (-6, 5)],
         3: [(0, -7), (7, 0), (0, 7), (-7, 0)],
         4: [(-6, -5), (6, -5), (0, 6.5)],
         5: [(-2, -6), (2, -6), (2, -2), (6, -2), (6, 2), (2, 2), (2, 6), (-2, 6), (-2, 2), (-6, 2), (-6, -2), (-2, -2)],
-    }.get(place % SHAPES)
+    }
+    corners = shapes.get(place % SHAPES)
     if corners is None:
         return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5.2"/>'
     points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)

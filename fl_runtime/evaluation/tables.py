@@ -89,7 +89,7 @@ def frontier_points(finished: Finished) -> list[Mark]:
     for row in finished.rows:
         if row.cell.family == "inversion" and row.cell.setting.model == model and not row.collusion:
             groups.setdefault((words.protection(row.cell), _kind_of_view(row)), []).append(row)
-    marks = []
+    marks: list[Mark] = []
     for (protection, view), rows in groups.items():
         worst = worst_of(rows, terms.control)
         if worst.success is not None and worst.utility is not None and worst.upload_bytes is not None:

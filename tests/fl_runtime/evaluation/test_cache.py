@@ -97,7 +97,7 @@ def test_a_worker_with_other_sources_than_the_evaluation_is_refused(tmp_path: Pa
 
 
 def test_several_processes_give_what_one_does(finished, tmp_path: Path) -> None:
-    names = [job for job in finished.backends.values()]
+    names = list(finished.backends.values())
     one, two = (jobs.do_all(names, Cache(tmp_path / str(count)), processes=count) for count in (1, 2))
     assert one == two
 

@@ -23,8 +23,8 @@ def outcome(settings):
     """The verdict on `secaggplus` and its row, for given results of the control and of the row."""
 
     def judge(control: Measured, defended: Measured):
-        evaluation = settings(**{'defence = ["none", "pruning"]\nattack = ["inverting"]\nadversary = ["server", "everybody"]':
-                                 'attack = ["inverting"]'})  # fmt: skip
+        whole = 'defence = ["none", "pruning"]\nattack = ["inverting"]\nadversary = ["server", "everybody"]'
+        evaluation = settings(**{whole: 'attack = ["inverting"]'})
         results = {}
         for row in expand(evaluation):
             ours = defended if row.backend.label == "secaggplus" else control
