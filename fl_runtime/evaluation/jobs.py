@@ -6,9 +6,10 @@ What is done is stored at once, so that an evaluation that was stopped goes on w
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +47,37 @@ def do_all(
 
 def obtain(job: Job, cache: Cache) -> dict[str, Any]:
     """The result of a job, done now if the cache lacks it."""
-    found = cache.get(job)
-    if found is None:
-        found = _do(job, cache)
-        cache.put(job, found)
-    return found
+    return cache.get(job) or _compute(job, cache)
 
 
-def _run(pending: dict[str, Job], cache: Cache, processes: int) -> Any:
+def _compute(job: Job, cache: Cache) -> dict[str, Any]:
+    with _one_thread():
+        result = _do(job, cache)
+    cache.put(job, result)
+    return result
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, whatever the machine, so that figures repeat; and no two threads for one core."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run(pending: dict[str, Job], cache: Cache, processes: int) -> Iterator[str]:
     if processes == 1 or len(pending) < 2:
         for name, job in pending.items():
-            obtain(job, cache)
+            _compute(job, cache)
             yield name
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(pending)), mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(min(processes, len(pending)), mp_context=context) as pool:
         running = {pool.submit(_work, type(job).__name__, name, cache.path(job)): name for name, job in pending.items()}
         try:
             for future in as_completed(running):
@@ -74,17 +91,11 @@ def _run(pending: dict[str, Job], cache: Cache, processes: int) -> Any:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-
-
 def _work(kind: str, text: str, path: Path) -> None:
     job, cache = _TYPES[kind].model_validate_json(text), Cache(path.parent)
     if cache.path(job) != path:
         raise Refused("the project's sources changed while the evaluation ran; start it again")
-    obtain(job, cache)
+    _compute(job, cache)
 
 
 def _do(job: Job, cache: Cache) -> dict[str, Any]:

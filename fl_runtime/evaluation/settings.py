@@ -129,8 +129,8 @@ class Matrix(Section):
     @model_validator(mode="after")
     def _nothing_twice(self) -> Matrix:
         for name, values in self:
-            if isinstance(values, list) and ((not values and name != "model") or len(set(values)) < len(values)):
-                raise ValueError(f"{name}: expected at least one value, and none twice")
+            if isinstance(values, tuple) and len(set(values)) < len(values):
+                raise ValueError(f"{name}: expected no value twice")
         return self
 
 
