@@ -12,6 +12,8 @@ SHARED = {"key_mode": "shared", "acknowledge_shared_key": True}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "`plain`": ("plain", {}),
     "`smpc`": ("smpc", {}),
+    "`smpc`, 2 of 3": ("smpc", {"aggregators": 3, "threshold": 2}),
+    "`smpc`, 4 of 5": ("smpc", {"aggregators": 5, "threshold": 4}),
     "`secaggplus`": ("secaggplus", {}),
     "`secaggplus`, passive server": ("secaggplus", {"threat": "passive"}),
     "`ckks`": ("ckks", {}),
@@ -22,6 +24,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "`bfv`, shared key": ("bfv", SHARED),
     "`selective`": ("selective", {"fraction": 0.1}),
     "`dp`": ("dp", {}),
+    "`dp-sgd`": ("dp-sgd", {}),
 }
 
 

@@ -1,52 +1,95 @@
-"""What the noise buys: epsilon of a client's participations, and the noise multiplier for a wanted epsilon.
+"""What the noise buys: epsilon of everything that one unit was charged, and the noise multiplier for a wanted epsilon.
 
-One release is the sum of integer vectors, one a client, each of L2 norm at most `clip_l2 * scale` (dp.clipping), plus
-discrete Gaussian noise of sigma = noise_multiplier * clip_l2 * scale in every coordinate (secagg.gaussian). Unit: one
-client's whole contribution to a round. Adjacency: add or remove one client, under a public fixed divisor.
+A `Charge` is a number of releases of one kind: noise of `noise_multiplier` times the L2 sensitivity, and the chance of
+the unit to be in each. `composed_epsilon` composes charges of any kinds by privacy loss distributions, as the library
+dp-accounting has them (Koskela, Jalko, Honkela 2020, arXiv 1906.03049; Doroshenko et al. 2022, arXiv 2207.04380).
+Without sampling the composition is one Gaussian, whose epsilon has a closed form (Balle, Wang 2018, arXiv 1805.06530).
 
-Why the accountant of the *continuous* Gaussian bounds it. The two sums differ by an integer vector m, |m| <=
-clip_l2 * scale. For order a > 1, with N_Z normalised by Z = sum_x exp(-x^2 / 2 sigma^2), coordinate by coordinate
+At the client level one release is the sum of integer vectors, one a client, each of L2 norm at most `clip_l2 * scale`
+(dp.clipping), plus discrete Gaussian noise of sigma = noise_multiplier * clip_l2 * scale in every coordinate
+(secagg.gaussian). Adjacency: add or remove one client, under a public fixed divisor.
 
-    exp((a-1) D_a(N_Z(m) || N_Z(0))) = exp(a (a-1) m^2 / 2 sigma^2) * sum_x exp(-(x - a m)^2 / 2 sigma^2) / Z,
+Why the accountant of the *continuous* Gaussian bounds the discrete one. Let m be an integer, y a draw of
+N(m, sigma^2 - s^2), and x a draw of the discrete Gaussian of parameter s around y. Then
 
-and the last fraction is at most 1, since a Gaussian sums to the most over the integers when centred on one (Poisson
-summation; Canonne, Kamath, Steinke 2020, arXiv 2004.00030, proposition 5). Divergences add over coordinates,
-hence D_a <= a |m|^2 / (2 sigma^2) <= a / (2 noise_multiplier^2): the continuous value. Composition and the
-conversion to (epsilon, delta) use nothing else of the mechanism.
+    P(x) = integral of N(y; m, sigma^2 - s^2) exp(-(x - y)^2 / 2 s^2) / Z(y) dy,   Z(y) = sum_x exp(-(x - y)^2 / 2 s^2),
 
-At *whole* orders a the fraction is exactly 1, so that every moment of the privacy loss equals the continuous one. The
-binomial formula for Poisson subsampling (Mironov, Talwar, Zhang 2019, arXiv 1908.10530) is made of these moments,
-and the reflection x -> m - x, on which its worst direction rests, maps the integers onto themselves: it
-holds for discrete noise too, and therefore the subsampled figure here uses whole orders only.
+and Z(y) is within a factor 1 +- 2.1 exp(-2 pi^2 s^2) of s sqrt(2 pi) wherever y lies (Poisson summation). With Z
+constant, the integral is the Gaussian of variance sigma^2 around m at the integer x. So for s = 4 the discrete
+Gaussian around m is, to a factor 1 +- 2^-452, what becomes of the continuous one of variance sigma^2 - 16 when chance
+that knows nothing of m is applied to it, and that costs no privacy (after Peikert 2010, theorem 3.1). Over all
+coordinates and rounds together, below 2^60 of them, the factor stays under 1 + 2^-390, which is not added. At sigma of
+`SMALLEST_SIGMA` grid steps and more, the smaller variance is a noise multiplier smaller by 8 in a million:
+`composed_epsilon` takes that off every multiplier. It holds for mixtures too, hence under Poisson sampling.
 
-Guarantee: each epsilon returned is an upper bound at its delta, for clients that clip and a sampler that does what it
-claims; secagg.gaussian's distance from N_Z, 2^-320 a draw, is not added. Epsilon says nothing against one who draws,
-or sees, the noise before it is added (noise at the server is central DP only).
+Guarantee: each epsilon returned is an upper bound at its delta (up to float rounding), for units whose contribution is
+clipped, noise of at least `SMALLEST_SIGMA` steps and a sampler that does what it claims; secagg.gaussian's distance
+from the discrete Gaussian, 2^-320 a draw, is not added. Epsilon says nothing against one who draws, or sees, the noise
+before it is added (noise at the server is central DP only).
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from decimal import ROUND_CEILING, Context
 from typing import Any, Literal
 
 from secagg.errors import Refused
 
-ACCOUNTANT = "dp-accounting RDP"
-_ORDERS = tuple(1 + 2.0 ** (eighths / 8) for eighths in range(-40, 97))
-_WHOLE_ORDERS = (*range(2, 129), 160, 192, 256, 320, 384, 512, 640, 768, 1024)
+# One client more or less; its update replaced by zero; its update replaced by another.
+Adjacency = Literal["add/remove", "zero-out", "replace"]
+ACCOUNTANT = "dp-accounting PLD"
+SMALLEST_SIGMA = 2.0**10
+# sqrt(sigma^2 - 16) / sigma at the smallest sigma.
+_SMOOTHED = math.sqrt(1 - 2.0**-16)
+# The grid of the privacy loss: a coarser one costs less and claims more.
+_FINEST_STEP, _COARSE_STEP, _STEPS = 1e-4, 1e-3, 1e5
+_WHOLE_ORDERS = (*range(2, 65), 96, 128, 256, 512)
+# An epsilon that promises nothing is left as rough as it is.
+_HOPELESS = 1e4
 _ALWAYS_ASSUMED = (
     "every client clips its own update to clip_l2 and rounds it to the grid; one that does not voids its own bound",
     "the divisor of the mean is public and fixed",
-    "the discrete Gaussian is drawn afresh each round, by a party that keeps it to itself",
+    "the noise is drawn afresh each round, and whoever draws it keeps it to itself",
 )
 _OUTSIDERS_ASSUMED = (
     "epsilon_outsiders: each round's cohort is a Poisson sample that stays secret; it holds against nobody who sees "
     "a roster, such as the server or another client"
 )
 _SMALLEST_MULTIPLIER, _LARGEST_MULTIPLIER = 2.0**-10, 2.0**30
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What one unit is charged: `steps` releases, in each of which it is with chance `sampling_rate`.
+
+    `noise_multiplier` is sigma over the L2 sensitivity. A `sampling_rate` below 1 claims Poisson sampling, unknown to
+    those against whom the epsilon is to hold: of rows within a client (DP-SGD), or of clients to outsiders.
+
+    Raises:
+        Refused: the noise multiplier is outside [2^-10, 2^30] or 0, steps below 1, or the rate outside (0, 1].
+    """
+
+    noise_multiplier: float
+    steps: int = 1
+    sampling_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        multiplier = self.noise_multiplier
+        if multiplier == 0:
+            raise Refused(
+                "noise_multiplier is 0, expected a positive number: without noise it is not differential privacy"
+            )
+        if not _SMALLEST_MULTIPLIER <= multiplier <= _LARGEST_MULTIPLIER:
+            raise Refused(f"noise_multiplier is {multiplier}, expected a number from 2^-10 to 2^30")
+        if self.steps < 1:
+            raise Refused(f"rounds taken part in are {self.steps}, expected at least 1")
+        if not 0 < self.sampling_rate <= 1:
+            raise Refused(f"sampling_rate is {self.sampling_rate}, expected a number above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -75,7 +118,7 @@ class PrivacySpent:
     assumptions: tuple[str, ...] = _ALWAYS_ASSUMED
     warnings: tuple[str, ...] = field(default=())
     unit: Literal["client"] = "client"
-    adjacency: Literal["add/remove"] = "add/remove"
+    adjacency: Adjacency = "add/remove"
     noise: str = "discrete Gaussian"
     accountant: str = ACCOUNTANT
 
@@ -106,7 +149,7 @@ def account(
     taken = rounds if participations is None else participations
     if taken > rounds:
         raise Refused(f"participations is {taken}, expected at most the {rounds} rounds")
-    _check_sampling_rate(sampling_rate)
+    Charge(noise_multiplier, taken, sampling_rate)
     if secret_poisson and sampling_rate == 1:
         raise Refused("secret_poisson is set, expected a sampling_rate below 1: at 1 everybody knows the roster")
     outsiders = None
@@ -125,18 +168,41 @@ def account(
     )
 
 
+def composed_epsilon(charges: Iterable[Charge], *, delta: float, finest_step: float = _FINEST_STEP) -> float:
+    """Epsilon at `delta` of everything that is charged, whatever the order; 0 for nothing.
+
+    Each charge may depend on the releases before it. `finest_step` is the grid of the privacy loss, in epsilon; a
+    coarser one answers sooner and claims more, and a large epsilon has a coarser one in any case.
+
+    Raises:
+        Refused: delta is outside (0, 1).
+
+    Guarantee: the composition of all charges is (epsilon, delta)-DP; see the module.
+    """
+    _check_delta(delta)
+    steps: Counter[tuple[float, float]] = Counter()
+    for charge in charges:
+        steps[charge.noise_multiplier * _SMOOTHED, charge.sampling_rate] += charge.steps
+    if not steps:
+        return 0.0
+    # Sampling never costs more than taking part: the mixture's divergence is at most that of its part.
+    unsampled = _gaussian_epsilon(
+        math.sqrt(sum(count / multiplier**2 for (multiplier, _), count in steps.items())), delta
+    )
+    if all(rate == 1 for _, rate in steps):
+        return unsampled
+    return min(unsampled, _sampled_epsilon(steps, delta, rough=unsampled, finest_step=finest_step))
+
+
 def epsilon(noise_multiplier: float, participations: int, *, delta: float) -> float:
     """Epsilon of one client after so many participations, each fully charged. Holds against anyone without the noise.
 
     Raises:
-        Refused: the noise multiplier is outside [2^-10, 2^30] or 0, delta outside (0, 1), or participations below 1.
+        Refused: as `Charge` and `composed_epsilon` do.
 
     Guarantee: the composition of that many discrete Gaussian releases is (epsilon, delta)-DP; see the module.
     """
-    import dp_accounting
-
-    _check(noise_multiplier, participations, delta)
-    return _rdp_epsilon(dp_accounting.GaussianDpEvent(noise_multiplier), participations, delta, _ORDERS)
+    return composed_epsilon([Charge(noise_multiplier, participations)], delta=delta)
 
 
 def epsilon_against_outsiders(noise_multiplier: float, rounds: int, *, delta: float, sampling_rate: float) -> float:
@@ -146,20 +212,11 @@ def epsilon_against_outsiders(noise_multiplier: float, rounds: int, *, delta: fl
     someone who never learns a roster. The server and the other clients do learn it: to them, see `epsilon`.
 
     Raises:
-        Refused: as in `epsilon`, or the sampling rate is outside (0, 1].
+        Refused: as `Charge` and `composed_epsilon` do.
 
     Guarantee: (epsilon, delta)-DP of the released sums alone, under secret Poisson sampling; see the module.
     """
-    import dp_accounting
-
-    _check(noise_multiplier, rounds, delta)
-    _check_sampling_rate(sampling_rate)
-    unsampled = epsilon(noise_multiplier, rounds, delta=delta)
-    if sampling_rate == 1:
-        return unsampled
-    event = dp_accounting.PoissonSampledDpEvent(sampling_rate, dp_accounting.GaussianDpEvent(noise_multiplier))
-    # Divergences are quasi-convex: sampling never costs more than taking part. Whole orders alone may not show it.
-    return min(unsampled, _rdp_epsilon(event, rounds, delta, _WHOLE_ORDERS))
+    return composed_epsilon([Charge(noise_multiplier, rounds, sampling_rate)], delta=delta)
 
 
 def solve_noise_multiplier(
@@ -167,33 +224,37 @@ def solve_noise_multiplier(
 ) -> float:
     """The smallest noise multiplier, rounded up to four digits, that keeps `rounds` releases within the target.
 
-    At sampling rate 1 the target is `epsilon` after `rounds` participations; below 1 it is
-    `epsilon_against_outsiders`, with all that this assumes.
+    At sampling rate 1 the target is `epsilon` after `rounds` participations; below 1 it is that of `rounds` steps
+    under Poisson sampling, with all that this assumes.
 
     Raises:
         Refused: a target is out of range, or no noise multiplier up to 2^30 reaches it.
 
     Guarantee: the accountant's epsilon at the value returned is at most `target_epsilon`.
     """
+    from dp_accounting import get_sigma_gaussian
+
     if not (math.isfinite(target_epsilon) and target_epsilon > 0):
         raise Refused(f"target_epsilon is {target_epsilon}, expected a positive number")
-    _check(1.0, rounds, target_delta)
-    _check_sampling_rate(sampling_rate)
+    _check_delta(target_delta)
+    Charge(1.0, rounds, sampling_rate)
 
-    def within(noise_multiplier: float) -> bool:
-        spent = epsilon_against_outsiders(noise_multiplier, rounds, delta=target_delta, sampling_rate=sampling_rate)
-        return spent <= target_epsilon
+    @functools.cache
+    def over(noise_multiplier: float, step: float = _FINEST_STEP) -> float:
+        charge = Charge(noise_multiplier, rounds, sampling_rate)
+        return composed_epsilon([charge], delta=target_delta, finest_step=step) - target_epsilon
 
-    enough = _smallest(within)
-    if enough is None:
+    if over(_LARGEST_MULTIPLIER) > 0:
         raise Refused(
             f"target_epsilon is {target_epsilon:g} at delta {target_delta:g} over {rounds} rounds: no noise multiplier "
             f"up to 2^30 reaches it"
         )
     digits = Context(prec=4, rounding=ROUND_CEILING)
-    rounded = digits.create_decimal_from_float(enough)
-    # The bisection's answer is verified as it is returned: as a float, which may lie under the decimal.
-    while not within(float(rounded)):
+    # What is enough without sampling is enough with it.
+    unsampled = float(get_sigma_gaussian(target_epsilon, target_delta)) * math.sqrt(rounds) * (1 + 1e-4)
+    rounded = digits.create_decimal_from_float(_root(over, unsampled))
+    # The root is verified as it is returned: as a float, which may lie under the decimal.
+    while over(float(rounded)) > 0:
         rounded = digits.next_plus(rounded)
     return float(rounded)
 
@@ -215,46 +276,58 @@ def warnings_for(delta: float, population: int) -> tuple[str, ...]:
     )
 
 
-def _rdp_epsilon(event: Any, count: int, delta: float, orders: Sequence[float]) -> float:
+def _gaussian_epsilon(signal: float, delta: float) -> float:
+    """Epsilon of one continuous Gaussian release of sensitivity `signal` standard deviations, rounded up."""
+    from dp_accounting import get_epsilon_gaussian
+
+    return float(get_epsilon_gaussian(1 / signal, delta)) * (1 + 1e-9)
+
+
+def _sampled_epsilon(steps: Counter[tuple[float, float]], delta: float, *, rough: float, finest_step: float) -> float:
+    from dp_accounting import ComposedDpEvent, GaussianDpEvent, PoissonSampledDpEvent, SelfComposedDpEvent
+    from dp_accounting.pld import PLDAccountant
     from dp_accounting.rdp import RdpAccountant
 
-    accountant = RdpAccountant(orders)
-    accountant.compose(event, count)
-    return float(accountant.get_epsilon(delta))
+    event = ComposedDpEvent(
+        [
+            SelfComposedDpEvent(PoissonSampledDpEvent(rate, GaussianDpEvent(multiplier)), count)
+            for (multiplier, rate), count in steps.items()
+        ]
+    )
+    if rough > _FINEST_STEP * _STEPS:
+        rough = min(rough, float(RdpAccountant(_WHOLE_ORDERS).compose(event).get_epsilon(delta)))
+    if rough > _HOPELESS:
+        return rough
+    while True:
+        # Every grid gives an upper bound, which tells how fine the next one may be.
+        step = max(finest_step, rough / _STEPS)
+        found = float(PLDAccountant(value_discretization_interval=step).compose(event).get_epsilon(delta))
+        if step == finest_step or found > rough / 2:
+            return found
+        rough = found
 
 
-def _smallest(within: Callable[[float], bool]) -> float | None:
-    """The least multiplier that passes, from above to one part in 10^5, by bisection of a monotone test."""
-    low = high = 1.0
-    while not within(high):
-        low, high = high, 2 * high
-        if high > _LARGEST_MULTIPLIER:
-            return None
-    while low == high or within(low):
-        low, high = low / 2, low
-        if low < _SMALLEST_MULTIPLIER:
-            return high
-    while high - low > 1e-5 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if within(middle) else (middle, high)
-    return high
+def _root(over: Callable[[float, float], float], enough: float) -> float:
+    """Where the falling function `over(multiplier, grid)` crosses zero, to one part in 10^4, at most at `enough`.
 
+    The smallest multiplier, if it never does. A coarse grid finds the place, from above, and the fine one the figure.
+    """
+    from scipy.optimize import brentq
 
-def _check(noise_multiplier: float, count: int, delta: float) -> None:
-    if noise_multiplier == 0:
-        raise Refused("noise_multiplier is 0, expected a positive number: without noise it is not differential privacy")
-    if not _SMALLEST_MULTIPLIER <= noise_multiplier <= _LARGEST_MULTIPLIER:
-        raise Refused(f"noise_multiplier is {noise_multiplier}, expected a number from 2^-10 to 2^30")
-    if count < 1:
-        raise Refused(f"rounds taken part in are {count}, expected at least 1")
-    _check_delta(delta)
+    high = low = min(max(enough, _SMALLEST_MULTIPLIER), _LARGEST_MULTIPLIER)
+    while low > _SMALLEST_MULTIPLIER and over(low, _COARSE_STEP) <= 0:
+        low, high = max(low / 2, _SMALLEST_MULTIPLIER), low
+    if over(low, _COARSE_STEP) <= 0:
+        return low
+    high = float(brentq(over, low, high, args=(_COARSE_STEP,), xtol=1e-5 * low)) * (1 + 1e-5)
+    while over(high, _FINEST_STEP) > 0:
+        high *= 1 + 1e-5
+    low = 0.99 * high
+    while over(low, _FINEST_STEP) <= 0:
+        low, high = 0.99 * low, low
+    return float(brentq(over, low, high, args=(_FINEST_STEP,), xtol=1e-4 * low))
 
 
 def _check_delta(delta: float) -> None:
     if not 0 < delta < 1:
         raise Refused(f"delta is {delta}, expected a number above 0 and below 1 (well under 1 / clients)")
-
-
-def _check_sampling_rate(sampling_rate: float) -> None:
-    if not 0 < sampling_rate <= 1:
-        raise Refused(f"sampling_rate is {sampling_rate}, expected a number above 0 and at most 1")

@@ -10,7 +10,7 @@ from typing import Any
 from secagg.guarantees import Guarantees
 from secagg.identity import Directory
 
-_LIBRARIES = ("secagg", "numpy", "cryptography", "tenseal", "dp-accounting", "torch")
+_LIBRARIES = ("secagg", "numpy", "cryptography", "tenseal", "dp-accounting", "opacus", "torch")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ def make_datasheet(
     aborted: Sequence[str],
     directory: Directory,
     spent: Mapping[str, Any] | None,
+    ledger: Mapping[str, Any] | None,
     transcript: str,
 ) -> dict[str, Any]:
     """The sheet as plain values. `transcript` is the hash of the newest entry before the closing one."""
@@ -53,6 +54,7 @@ def make_datasheet(
         },
         "identities": {name: identity.fingerprint.hex() for name, identity in directory.items()},
         "differential_privacy": dict(spent) if spent is not None else None,
+        "ledger": dict(ledger) if ledger is not None else None,
         "empirical_lower_bound": None,
         "engine": "local: all parties were simulated in one process, which protects nobody",
         "transcript": transcript,
@@ -80,6 +82,7 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
         f"- **Exactness**: {claims['exactness']}",
         f"- **A server with two specs**: {claims['two_specs']}",
         f"- **Differential privacy**: {_privacy(privacy) if privacy else 'none is claimed'}",
+        f"- **Ledger**: {_ledger(sheet['ledger']) if sheet['ledger'] else 'none is kept'}",
         "- **Empirical lower bound**: no audit was run",
         f"- **Engine**: {sheet['engine']}",
         f"- **Transcript**: `{sheet['transcript']}`",
@@ -90,6 +93,7 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
         *(f"- {text}" for text in claims["limitations"]),
         *(f"- the epsilon rests on this: {text}" for text in (privacy or {}).get("assumptions", ())),
         *(f"- the epsilon, with a warning: {text}" for text in (privacy or {}).get("warnings", ())),
+        *_unwitnessed(sheet),
         "- the sum itself: what it says of single rows is not measured here",
     ]
     if claims["experimental"]:
@@ -99,10 +103,34 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
 
 
 def _privacy(spent: Mapping[str, Any]) -> str:
+    parts = [
+        f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g} for one {spent['unit']} ({spent['adjacency']})",
+        f"noise multiplier {spent['noise_multiplier']:g} ({spent['noise']}), by {spent['accountant']}",
+    ]
+    if "sampler" in spent:
+        parts += [
+            f"after {spent['steps']} steps of the client that spent most, clip {spent['clip_l2']:g}",
+            f"sampler: {spent['sampler']}, rate {spent['sampling_rate']:.4g}",
+            f"noise source: {spent['noise_source']}",
+        ]
+    else:
+        parts.append(f"after {spent['rounds']} rounds, every participation counted in full")
+    return "; ".join(parts)
+
+
+def _ledger(facts: Mapping[str, Any]) -> str:
     return (
-        f"epsilon {spent['epsilon']:.3f} at delta {spent['delta']:g} for one {spent['unit']} ({spent['adjacency']}), "
-        f"after {spent['rounds']} rounds with a noise multiplier of {spent['noise_multiplier']:g} "
-        f"({spent['noise']}), by {spent['accountant']}, every participation counted in full"
+        f"each site keeps its own, of {facts['sites']}; at most epsilon {facts['spent']:.3f} of "
+        f"{facts['epsilon']:g} at delta {facts['delta']:g} is spent for one {facts['unit']} of population "
+        f"{facts['population']!r}, over all runs; a rolled-back disk: {facts['rolled_back_disk']}"
+    )
+
+
+def _unwitnessed(sheet: Mapping[str, Any]) -> list[str]:
+    if sheet["ledger"] is None:
+        return ["what other runs on the same data spent: no ledger adds it up"] if sheet["differential_privacy"] else []
+    return (
+        [] if sheet["ledger"]["witness"] else ["a ledger whose disk is put back to an older copy: there is no witness"]
     )
 
 

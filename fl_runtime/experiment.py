@@ -110,9 +110,14 @@ class Privacy(Section):
     Attributes:
         value_bound: largest absolute value of one coordinate of an update that is sent unclipped.
         max_weight: largest weight (training rows) of a client; None for the largest client of the data.
+        weight_cap: an update is multiplied by min(rows, weight_cap) / weight_cap, under `dp` before it is clipped.
         modulus_bits: the ring in which encoded updates are added; 20 to 24 travel packed.
         rounding: how updates become whole numbers; "stochastic" keeps the mean unbiased on a coarse grid.
         minimum_cohort: fewest clients whose sum may be revealed; never below 3.
+        ledger: a folder for the sites' ledgers of what they were charged. The sites' own setting, like those below.
+        ledger_epsilon, ledger_delta: what each unit of the population may be charged over all runs; 1e-5 by default.
+        ledger_population: whose data it is; all runs on one population share its budget. The data set by default.
+        ledger_witness: a file in which the server remembers where each ledger ended; it belongs on another disk.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -120,9 +125,24 @@ class Privacy(Section):
     backend: Annotated[str, Field(min_length=1)] = "plain"
     value_bound: Annotated[float, Field(gt=0, le=1e12)] = 1.0
     max_weight: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
+    weight_cap: Annotated[int, Field(ge=1, le=MAX_WEIGHT)] | None = None
     modulus_bits: ModulusBits = 32
     rounding: Rounding = "nearest"
     minimum_cohort: Annotated[int, Field(ge=MIN_COHORT)] = MIN_COHORT
+    ledger: str | None = None
+    ledger_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    ledger_delta: Annotated[float, Field(gt=0, lt=1)] | None = None
+    ledger_population: Name | None = None
+    ledger_witness: str | None = None
+
+    @model_validator(mode="after")
+    def _whole_ledger(self) -> Privacy:
+        if self.ledger is not None and self.ledger_epsilon is None:
+            raise ValueError("ledger_epsilon: required with ledger, and not given")
+        for name in ("ledger_epsilon", "ledger_delta", "ledger_population", "ledger_witness"):
+            if self.ledger is None and getattr(self, name) is not None:
+                raise ValueError(f"{name}: given without ledger")
+        return self
 
     @model_validator(mode="after")
     def _flat(self) -> Privacy:

@@ -19,6 +19,7 @@ import numpy as np
 from fl_runtime.datasheet import RoundFacts, make_datasheet, to_markdown
 from fl_runtime.engines.local import LocalEngine
 from fl_runtime.experiment import Experiment
+from fl_runtime.ledgers import Ledgers
 from fl_runtime.metrics import Evaluation
 from fl_runtime.toml import to_toml
 from fl_runtime.update import Tensors
@@ -62,12 +63,19 @@ class Journal:
     """A run directory in the making; see `fl_runtime.run` for what it holds."""
 
     def __init__(
-        self, path: Path, experiment: Experiment, composition: Composition, engine: LocalEngine, weights: Tensors
+        self,
+        path: Path,
+        experiment: Experiment,
+        composition: Composition,
+        engine: LocalEngine,
+        weights: Tensors,
+        ledgers: Ledgers | None = None,
     ) -> None:
         self._experiment = experiment
         self._composition = composition
         self._engine = engine
         self._weights = weights
+        self._ledgers = ledgers
         self._evaluations: list[Evaluation] = []
         self._rounds: list[RoundFacts] = []
         self._line: dict[str, Any] = {}
@@ -150,6 +158,7 @@ class Journal:
         self._line = {
             "contributors": list(outcome.result.contributors),
             "dropped": dict(outcome.dropped),
+            "value_bound": spec.encoding.value_bound,
             "wall_s": outcome.wall_s,
             "parties": {name: vars(meter) for name, meter in outcome.meters.items()},
         }
@@ -165,11 +174,11 @@ class Journal:
             raise Refused(f"{path}: cannot write: {error.strerror}") from None
 
     def _sheet(self) -> dict[str, Any]:
-        made = len(self._rounds)
+        made, training = len(self._rounds), self._composition.training
         return make_datasheet(
             run=self._engine.run,
             backend=self._composition.name,
-            parameters=self._composition.backend.parameters,
+            parameters={**self._composition.backend.parameters, **(training.parameters if training else {})},
             guarantees=self._composition.guarantees,
             minimum_cohort=self._experiment.privacy.minimum_cohort,
             planned=self._experiment.experiment.rounds,
@@ -177,6 +186,7 @@ class Journal:
             aborted=self._aborted,
             directory=self._engine.directory,
             spent=self._composition.spent(made, clients=self._experiment.data.count) if made else None,
+            ledger=None if self._ledgers is None else self._ledgers.facts(),
             transcript=self._transcript.head,
         )
 
@@ -187,6 +197,8 @@ def _settings(experiment: Experiment) -> str:
     if written is not None and not written.startswith("$"):
         # A relative path would start at the run directory now.
         settings["data"]["path"] = str(experiment.data_path and experiment.data_path.resolve())
+    for name in {"ledger", "ledger_witness"} & set(settings["privacy"]):
+        settings["privacy"][name] = str(Path(settings["privacy"][name]).resolve())
     return to_toml(settings)
 
 

@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dp.layer import ClientLevel
 from fl_runtime.data.catalogue import load as load_dataset
 from fl_runtime.data.dataset import Federation
 from fl_runtime.data.federation import federate
 from fl_runtime.engines.local import LocalEngine
 from fl_runtime.experiment import Experiment
 from fl_runtime.journal import Journal, NoJournal, Recorder
+from fl_runtime.ledgers import Ledgers, open_ledgers
 from fl_runtime.metrics import Evaluation, evaluate
 from fl_runtime.sampling import cohort
 from fl_runtime.site import Site
@@ -35,6 +37,8 @@ from secagg.driver import Outcome
 from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import Identity
+from secagg.layered import fit_encoding
+from secagg.protocol import SecureSum
 from secagg.registry import Composition, build, for_rounds
 from secagg.vectors import Layout
 
@@ -90,7 +94,7 @@ def run_experiment(
     rounds = _Rounds(prepared)
     journal: Recorder = NoJournal()
     if output is not None:
-        journal = Journal(output, experiment, prepared.composition, prepared.engine, prepared.weights)
+        journal = Journal(output, experiment, prepared.composition, prepared.engine, prepared.weights, prepared.ledgers)
     with journal:
         evaluations = [rounds.evaluate()]
         journal.scored(0, evaluations[0])
@@ -113,7 +117,11 @@ def load_federation(experiment: Experiment) -> Federation:
 def build_backend(experiment: Experiment) -> Composition:
     """The experiment's backend. It must be able to carry what the algorithm needs."""
     privacy, rounds = experiment.privacy, experiment.experiment.rounds
-    composition = build(privacy.backend, for_rounds(privacy.backend, privacy.parameters, rounds))
+    parameters = for_rounds(privacy.backend, privacy.parameters, rounds)
+    composition = build(privacy.backend, parameters)
+    if composition.backend.parameters.get("survivors") is not None and "survivors" not in parameters:
+        # No sum of fewer is ever revealed, so no fewer shares of noise need to be enough.
+        composition = build(privacy.backend, {**parameters, "survivors": privacy.minimum_cohort})
     if (budget := composition.backend.parameters.get("query_budget", rounds)) < rounds:
         raise Refused(f"privacy.query_budget: got {budget}, the experiment has {rounds} rounds; leave it out")
     if (fraction := composition.backend.parameters.get("fraction", 1)) != 1:
@@ -121,9 +129,8 @@ def build_backend(experiment: Experiment) -> Composition:
             f"privacy.fraction: got {fraction:g}; evenly spread coordinates are for bench and plan, they protect by "
             "chance; say what is encrypted: privacy.layers, privacy.mask or privacy.mask_file"
         )
-    if composition.training is not None:
-        raise Refused(f"privacy.backend: no trainer applies {composition.training.name!r} yet")
-    spent = composition.spent(rounds)
+    # What a training component spends, it says when it has trained.
+    spent = composition.spent(rounds) if composition.training is None else None
     if spent is not None and spent["sampling_rate"] != 1:
         raise Refused(
             f"privacy.sampling_rate: got {spent['sampling_rate']:g}, expected 1: cohorts here are no secret Poisson "
@@ -137,38 +144,60 @@ def build_backend(experiment: Experiment) -> Composition:
     return composition
 
 
-def make_encoding(experiment: Experiment, federation: Federation, composition: Composition) -> FixedPoint:
+def make_encoding(experiment: Experiment, federation: Federation, composition: Composition, *, size: int) -> FixedPoint:
     """The encoding of every round: secret weights up to the largest client, or uniform ones and a public divisor."""
     privacy = experiment.privacy
     clients = experiment.algorithm.clients_per_round or len(federation.clients)
     bound = privacy.value_bound
-    sum_bits = composition.backend.sum_bits
     if not composition.guarantees.uniform_weights:
+        if privacy.weight_cap is not None:
+            raise Refused(f"privacy.weight_cap: {privacy.backend!r} keeps weights secret; max_weight limits them")
         # A power of two: the spec is public, and the size of the largest client is not.
         rows = max(len(client.train) for client in federation.clients)
         largest = privacy.max_weight or 1 << (rows - 1).bit_length()
         if rows > largest:
             raise Refused(f"privacy.max_weight: {largest}, and the largest client has {rows} rows; leave it out")
-        return FixedPoint.fit(
+        return fit_encoding(
+            composition.backend,
             clients=clients,
             value_bound=bound,
+            size=size,
             max_weight=largest,
             modulus_bits=privacy.modulus_bits,
             rounding=privacy.rounding,
-            sum_bits=sum_bits,
         )
     if privacy.max_weight not in (None, 1):
-        raise Refused(f"privacy.max_weight: {privacy.backend!r} weighs all clients alike; leave it out or set it to 1")
+        raise Refused(f"privacy.max_weight: {privacy.backend!r} weighs all clients alike; weight_cap would cap rows")
+    if composition.backend.parameters.get("clipping") == "adaptive" and "value_bound" in privacy.model_fields_set:
+        raise Refused("privacy.value_bound: under adaptive clipping it is the clip bound of each round; leave it out")
     if "value_bound" not in privacy.model_fields_set:
         # No coordinate of a clipped update is larger than its norm.
         bound = float(composition.backend.parameters.get("clip_l2", bound))
-    return FixedPoint.fit(
+    return fit_encoding(
+        composition.backend,
         clients=clients,
         value_bound=bound,
+        size=size,
         modulus_bits=privacy.modulus_bits,
         divisor=clients,
         rounding=privacy.rounding,
-        sum_bits=sum_bits,
+    )
+
+
+def next_encoding(composition: Composition, released: SecureSum) -> FixedPoint:
+    """The encoding of the next round, proved anew if adaptive clipping moves the bound."""
+    encoding = released.encoding
+    clips = [layer.next_clip(released) for layer in composition.layers if isinstance(layer, ClientLevel)]
+    if not clips or clips[0] is None:
+        return encoding
+    return fit_encoding(
+        composition.backend,
+        clients=encoding.clients,
+        value_bound=clips[0],
+        size=released.totals.size,
+        modulus_bits=encoding.modulus_bits,
+        divisor=encoding.divisor,
+        rounding=encoding.rounding,
     )
 
 
@@ -184,6 +213,7 @@ class Prepared:
     layout: Layout
     encoding: FixedPoint
     sites: Mapping[str, Site]
+    ledgers: Ledgers | None
     weights: dict[str, NDArray[np.float32]]
 
 
@@ -200,21 +230,25 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
     allowed = Policy().max_parameters
     if (parameters := count_parameters(experiment.model, shape=shape, classes=classes)) > allowed:
         raise Refused(f"model: {parameters:,} parameters, a site allows {allowed:,}")
-    trainer = Trainer(build_model(experiment.model, shape=shape, classes=classes, seed=seed))
+    trainer = Trainer(
+        build_model(experiment.model, shape=shape, classes=classes, seed=seed), private=composition.training
+    )
     weights = trainer.weights()
     layout = Layout.of(weights)
-    encoding = make_encoding(experiment, federation, composition)
+    travelling = composition.layout(layout)
+    encoding = make_encoding(experiment, federation, composition, size=travelling.size)
     engine = LocalEngine(
         composition.backend,
         [client.name for client in federation.clients],
         minimum_cohort=experiment.privacy.minimum_cohort,
-        layout=layout,
+        layout=travelling,
         encoding=encoding,
         server=server,
     )
     sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
     engine.check(cohort(list(sites), experiment.algorithm.clients_per_round, seed=seed, round_number=1))
-    return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, weights)
+    ledgers = open_ledgers(experiment, composition, engine, list(sites))
+    return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, ledgers, weights)
 
 
 class _Rounds:
@@ -223,7 +257,9 @@ class _Rounds:
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
         self.weights = prepared.weights
+        self.encoding = prepared.encoding
         self.outcomes: list[Outcome] = []
+        self.number = 0
         self.task_bytes = 0
         self.saturated = 0
 
@@ -237,8 +273,12 @@ class _Rounds:
             seed=experiment.experiment.seed,
             round_number=number,
         )
-        outcome = prepared.engine.round(number, task, chosen, self._update)
-        self.weights = dict(experiment.algorithm.step(self.weights, layout.unflatten(outcome.result.mean())))
+        self.number = number
+        outcome = prepared.engine.round(number, task, chosen, self._update, encoding=self.encoding)
+        # Behind the model's coordinates stand those of the layers.
+        mean = layout.unflatten(outcome.result.mean()[: layout.size])
+        self.weights = dict(experiment.algorithm.step(self.weights, mean))
+        self.encoding = next_encoding(prepared.composition, outcome.result)
         self.task_bytes = len(task)
         self.outcomes.append(outcome)
         return outcome
@@ -248,11 +288,16 @@ class _Rounds:
         return evaluate(self._prepared.federation, lambda features: trainer.predict(weights, features))
 
     def _update(self, name: str, task: bytes) -> tuple[NDArray[np.float32], int]:
-        encoding = self._prepared.encoding
-        vector, weight = self._prepared.sites[name].update(task, uniform_weight=not encoding.weighted)
-        if encoding.weighted:
+        encoding, ledgers, cap = self.encoding, self._prepared.ledgers, self._prepared.experiment.privacy.weight_cap
+        if ledgers is not None:
+            # Before anything of this round depends on the site's rows.
+            ledgers.spend(name, self.number)
+        site = self._prepared.sites[name]
+        vector, weight = site.update(task) if encoding.weighted else (site.capped_update(task, cap or 1), 1)
+        if "clip_l2" not in self._prepared.composition.backend.parameters:
             self.saturated += int(np.count_nonzero(np.abs(vector) > encoding.value_bound))
-        return vector, weight
+        travelling = self._prepared.composition.layout(self._prepared.layout)
+        return np.pad(vector, (0, travelling.size - vector.size)), weight
 
 
 def _summary(prepared: Prepared, rounds: _Rounds, evaluations: list[Evaluation], seconds: float) -> RunSummary:

@@ -30,8 +30,16 @@ class Site:
         self._layout = layout
         self._seed = seed
 
-    def update(self, body: bytes, *, uniform_weight: bool) -> tuple[NDArray[np.float32], int]:
-        """The update for a task, flat float32, and its weight: the rows, or 1 where weights must be uniform.
+    def capped_update(self, body: bytes, cap: int) -> NDArray[np.float32]:
+        """The update times its capped weight, min(rows, cap) / cap: what is clipped as a whole where weights must be 1.
+
+        With a cap of 1 all clients weigh alike. Raises `InvalidUpdate` as `update` does.
+        """
+        vector, rows = self.update(body)
+        return vector * np.float32(min(rows, cap) / cap)
+
+    def update(self, body: bytes) -> tuple[NDArray[np.float32], int]:
+        """The update for a task, flat float32, and its weight, the rows.
 
         Raises:
             InvalidUpdate: training diverged; the tensor that is not finite is named.
@@ -43,9 +51,10 @@ class Site:
             training=task.training,
             algorithm=task.algorithm,
             seed=derive(self._seed, "train", task.round, self.name),
+            owner=self.name,
         )
         try:
             vector = self._layout.flatten(dict(task.algorithm.message(local)))
         except InvalidUpdate as error:
             raise InvalidUpdate(f"{error}; training diverged, try a lower training.lr") from None
-        return vector, 1 if uniform_weight else local.rows
+        return vector, local.rows

@@ -64,3 +64,9 @@ class Task:
 def digest_of(task: bytes) -> str:
     """The `RoundSpec.task` of these bytes."""
     return task_digest(task)
+
+
+def model_digest(task: bytes) -> str:
+    """The digest of the weights in a task and of what is done with them: the same in whatever round they come again."""
+    fields = record.decode(task)
+    return task_digest(b"model", str(fields.get("measure", "update")).encode(), fields["weights"].tobytes())

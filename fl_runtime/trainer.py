@@ -6,6 +6,7 @@ instead of one per tensor, and batches are taken by index: about four times fast
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,22 +15,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.data import TensorDataset
 
 from fl_runtime.algorithms.algorithm import Algorithm
 from fl_runtime.data.dataset import Rows
 from fl_runtime.training import Training
 from fl_runtime.update import LocalUpdate, Tensors
 from secagg.errors import Refused
+from secagg.protocol import Training as PrivateTraining
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Loss = Callable[..., torch.Tensor]
 PREDICT_BATCH = 1024
 
 
-def classification_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy: of one logit a row for two classes, of one a class otherwise."""
+def classification_loss(outputs: torch.Tensor, labels: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
+    """Cross-entropy: of one logit a row for two classes, of one a class otherwise. Its mean, or "none": `(n,)`."""
     if outputs.shape[1] == 1:
-        return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], labels.to(outputs.dtype))
-    return nn.functional.cross_entropy(outputs, labels)
+        truth = labels.to(outputs.dtype)
+        return nn.functional.binary_cross_entropy_with_logits(outputs[:, 0], truth, reduction=reduction)
+    return nn.functional.cross_entropy(outputs, labels, reduction=reduction)
 
 
 class Trainer:
@@ -37,19 +41,25 @@ class Trainer:
 
     Args:
         module: its trainable parameters must be float32. It is changed in place and belongs to the trainer.
-        loss: of outputs and labels to a scalar, the mean over the batch.
+        loss: of outputs and labels to a scalar, the mean over the batch; with `reduction="none"`, to one a row.
+        private: what acts where clients train (`dp-sgd`), or None.
 
     Raises:
-        Refused: the model has buffers (BatchNorm's statistics), other than float32 or no parameters.
+        Refused: the model has buffers (BatchNorm's statistics), other than float32 or no parameters, or `private`
+            cannot train it.
     """
 
-    def __init__(self, module: nn.Module, *, loss: Loss = classification_loss) -> None:
+    def __init__(
+        self, module: nn.Module, *, loss: Loss = classification_loss, private: PrivateTraining | None = None
+    ) -> None:
+        if private is not None:
+            module = private.prepare(module)
         parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if buffer := next((name for name, _ in module.named_buffers()), None):
             raise Refused(f"model: buffer {buffer!r} is not trained by gradients; use GroupNorm instead of BatchNorm")
         if not parameters or any(p.dtype != torch.float32 for p in parameters.values()):
             raise Refused("model: expected float32 parameters, and at least one")
-        self._module, self._loss = module, loss
+        self._module, self._loss, self._private = module, loss, private
         self._shapes = {name: tuple(p.shape) for name, p in parameters.items()}
         self._weights = torch.cat([p.detach().reshape(-1) for p in parameters.values()])
         self._gradient = torch.zeros_like(self._weights)
@@ -64,9 +74,18 @@ class Trainer:
         return self._named(self._weights.numpy().copy())
 
     def train(
-        self, weights: Tensors, rows: Rows, *, training: Training, algorithm: Algorithm, seed: int
+        self,
+        weights: Tensors,
+        rows: Rows,
+        *,
+        training: Training,
+        algorithm: Algorithm,
+        seed: int,
+        owner: str = "",
     ) -> LocalUpdate:
-        """Train from the global `weights` on a client's `rows`; the same arguments give the same bits.
+        """Train from the global `weights` on the `rows` of client `owner`.
+
+        The same arguments give the same bits, except in private training: its batches and noise follow from no seed.
 
         Raises:
             Refused: no rows, or weights of other names or shapes than the model's.
@@ -76,20 +95,64 @@ class Trainer:
         self._load(weights)
         anchor = self._weights.clone()
         features, labels = torch.from_numpy(rows.features), torch.from_numpy(rows.labels)
-        optimizer = self._optimizer(training)
         self._module.train()
-        total, steps = torch.zeros(()), 0
         with _one_thread_and_seed(seed):
-            for batch in _batches(len(rows), training):
-                self._gradient.zero_()
-                loss = self._loss(self._module(features[batch]), labels[batch])
-                torch.autograd.backward(loss)
-                algorithm.correct(self._gradient, self._weights, anchor)
-                optimizer.step()
-                total += loss.detach()
-                steps += 1
+            if self._private is None:
+                loss, steps = self._descend(features, labels, anchor, training=training, algorithm=algorithm)
+            else:
+                loss, steps = self._descend_privately(
+                    self._private, TensorDataset(features, labels), anchor, training, algorithm, owner
+                )
         delta = self._named((self._weights - anchor).numpy())
-        return LocalUpdate(delta, rows=len(rows), steps=steps, loss=float(total) / steps)
+        return LocalUpdate(delta, rows=len(rows), steps=steps, loss=loss)
+
+    def _descend(
+        self,
+        features: torch.Tensor,
+        labels: torch.Tensor,
+        anchor: torch.Tensor,
+        *,
+        training: Training,
+        algorithm: Algorithm,
+    ) -> tuple[float, int]:
+        """Mean loss and number of the steps taken."""
+        self._weights.grad = self._gradient
+        optimizer = _optimizer([self._weights], training)
+        total, steps = torch.zeros(()), 0
+        for batch in _batches(len(labels), training):
+            self._gradient.zero_()
+            loss = self._loss(self._module(features[batch]), labels[batch])
+            torch.autograd.backward(loss)
+            algorithm.correct(self._gradient, self._weights, anchor)
+            optimizer.step()
+            total += loss.detach()
+            steps += 1
+        return float(total) / steps, steps
+
+    def _descend_privately(
+        self,
+        private: PrivateTraining,
+        data: TensorDataset,
+        anchor: torch.Tensor,
+        training: Training,
+        algorithm: Algorithm,
+        owner: str,
+    ) -> tuple[float, int]:
+        """The same number of steps, by what `private` makes of them; the loss is the mean over all samples drawn."""
+        # Over the tensors of the model, views of the flat ones: clipping goes layer by layer.
+        optimizer = _optimizer([p for p in self._module.parameters() if p.requires_grad], training)
+        steps = _steps(len(data), training)
+        loader = private.loader(data, batch_size=training.batch_size, steps=steps)
+        criterion = functools.partial(self._loss, reduction="none")
+        total, drawn = torch.zeros(()), 0
+        with private.wrap(self._module, optimizer, loader, criterion, owner=owner) as private_steps:
+            for batch in private_steps:
+                losses = private_steps.step(
+                    *batch, correct=lambda: algorithm.correct(self._gradient, self._weights, anchor)
+                )
+                total += losses.sum()
+                drawn += len(losses)
+        return float(total) / max(drawn, 1), steps
 
     def predict(self, weights: Tensors, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Class probabilities, float32 of shape `(n, classes)`, of the model with these `weights`."""
@@ -102,12 +165,6 @@ class Trainer:
                 logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
             probabilities: NDArray[np.float32] = logits.softmax(dim=1).numpy()
         return probabilities
-
-    def _optimizer(self, training: Training) -> torch.optim.Optimizer:
-        self._weights.grad = self._gradient
-        if training.optimizer == "adam":
-            return torch.optim.Adam([self._weights], lr=training.lr, foreach=False)
-        return torch.optim.SGD([self._weights], lr=training.lr, momentum=training.momentum, foreach=False)
 
     def _load(self, weights: Tensors) -> None:
         if {name: tuple(array.shape) for name, array in weights.items()} != self._shapes:
@@ -122,13 +179,24 @@ class Trainer:
         return named
 
 
+def _optimizer(parameters: list[torch.Tensor], training: Training) -> torch.optim.Optimizer:
+    if training.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=training.lr, foreach=False)
+    return torch.optim.SGD(parameters, lr=training.lr, momentum=training.momentum, foreach=False)
+
+
+def _steps(rows: int, training: Training) -> int:
+    """The optimiser steps of a client with so many rows."""
+    return training.local_steps or math.ceil(rows / training.batch_size) * (training.local_epochs or 1)
+
+
 def _batches(rows: int, training: Training) -> Iterator[torch.Tensor]:
     """Indices of each step's batch: shuffled passes over the rows, as many as the settings ask for."""
-    per_pass = math.ceil(rows / training.batch_size)
-    left = training.local_steps or per_pass * (training.local_epochs or 1)
+    left = _steps(rows, training)
     while left > 0:
-        yield from _cut(torch.randperm(rows), training.batch_size)[:left]
-        left -= per_pass
+        batches = _cut(torch.randperm(rows), training.batch_size)[:left]
+        yield from batches
+        left -= len(batches)
 
 
 def _cut(rows: torch.Tensor, size: int) -> list[torch.Tensor]:

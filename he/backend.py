@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, cast
 
 from he.guarantees import Mode
@@ -13,6 +14,7 @@ from he.verified import VerifiedClient, VerifiedServer, VerifyingHolder
 from secagg.errors import Refused
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER, PartyId
+from secagg.once import Once
 from secagg.protocol import Party, Session, Traffic
 from secagg.sealing import ENVELOPE_OVERHEAD
 from secagg.session import RoundSession, resume
@@ -35,7 +37,10 @@ class KeyedParameters(Settings):
 
 
 class EncryptedSum:
-    """A backend around a `Scheme`; a subclass adds its name, its guarantees and its own checks of a spec."""
+    """A backend around a `Scheme`; a subclass adds its name, its guarantees and its own checks of a spec.
+
+    `opened` remembers which rounds its key holder has opened, in memory. A holder that may restart gives it a folder.
+    """
 
     kind: ClassVar[Literal["sum"]] = "sum"
     name: str
@@ -44,6 +49,7 @@ class EncryptedSum:
     def __init__(self, parameters: KeyedParameters, scheme: Scheme) -> None:
         self.parameters: Mapping[str, Any] = parameters.model_dump()
         self.scheme = scheme
+        self.opened = Once()
         self.mode: Mode = "verified" if parameters.verified else parameters.key_mode
         self.shared = parameters.key_mode == "shared"
         if self.shared and parameters.verified:
@@ -104,5 +110,5 @@ class EncryptedSum:
         if party.name == SERVER:
             role = VerifiedServer if verified else EncryptedServer
         elif party.name == HOLDER and not self.shared:
-            role = VerifyingHolder if verified else SumHolder
+            role = partial(VerifyingHolder if verified else SumHolder, opened=self.opened)
         return resume(role(spec, party, self.scheme, setup), state)

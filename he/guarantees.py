@@ -13,6 +13,10 @@ _WITH_HOLDER: dict[str, Any] = {
     "key_holder": "the key holder, a party of its own",
     "dropouts": "a silent client is left out; a silent key holder ends the round with a named abort",
 }
+_FORGETFUL = (
+    "a holder that forgets which rounds it has opened, because it keeps that in no folder and is started again, or in "
+    "a folder that is put back, can be made to open two sums of a round: their difference may be one client's update"
+)
 _SIGNED_SUM: dict[str, Any] = {
     "adversary": "passive",
     "two_specs": "the key refuses contributions whose signed headers name different specs; a server that lies about "
@@ -33,6 +37,7 @@ _MODES: dict[Mode, dict[str, Any]] = {
             "the server and the key holder together read every update",
             "the holder cannot tell what was added: a server that submits one client's ciphertext as the sum, with "
             "everybody's signed headers, reads that client; one that submits a crafted ciphertext can learn the key",
+            _FORGETFUL,
         ),
     },
     "verified": _WITH_HOLDER
@@ -54,6 +59,7 @@ _MODES: dict[Mode, dict[str, Any]] = {
             "two rounds whose cohorts differ by one client show it by their difference: nothing compares rounds",
             "a client that crafts its ciphertext can bring out the key in the sum; updates stay hidden by the sealing",
             "one malicious client can set the sum, or end the round; a holder that adds wrongly is not detected",
+            _FORGETFUL,
         ),
     },
     "shared": _SIGNED_SUM

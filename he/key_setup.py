@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from he.local_key import LocalKey
 from he.residues import Malformed
 from he.scheme import PublicScheme, Scheme
 from secagg import record
 from secagg.errors import Aborted, Refused, Rejected
 from secagg.identity import SERVER, PartyId
 from secagg.protocol import Party, Send
-from secagg.sealing import ENVELOPE_OVERHEAD, Tampered, seal, unseal
+from secagg.sealing import ENVELOPE_OVERHEAD, Tampered, unseal
 from secagg.session import RoundSession
 from secagg.spec import RoundSpec
 
@@ -91,7 +92,7 @@ class HolderSetup(_KeySession):
     def begin(self) -> Iterable[Send]:
         secret, public = self._scheme.generate()
         body = public.to_bytes()
-        self._key = secret.export_for_client()  # kept in this party's own state, never sent
+        self._key = secret.local().for_state()
         self._agreed = key_digest("public", body, self._scheme)
         return [self.send(name, PUBLIC_KEY, body) for name in [SERVER, *sorted(self.clients)]]
 
@@ -125,16 +126,16 @@ class LeaderSetup(_KeySession):
 
     def begin(self) -> Iterable[Send]:
         secret, _ = self._scheme.generate()
-        self._key = secret.export_for_client()
+        key = secret.local()
+        self._key = key.for_state()
         self._agreed = key_digest("secret", self._key, self._scheme)
         others = sorted(self.clients - {self.party.name})
-        sealed = [self.send(client, SECRET_KEY, self._seal_for(client)) for client in others]
+        sealed = [self.send(client, SECRET_KEY, self._seal_for(client, key)) for client in others]
         return [self.send(SERVER, KEY_ID, self._agreed), *sealed]
 
-    def _seal_for(self, client: PartyId) -> bytes:
+    def _seal_for(self, client: PartyId, key: LocalKey) -> bytes:
         # Sealed to clients only: neither the server nor a helper is among `self.clients`.
-        recipient = self.peer(client).agreement
-        return seal(self._key, recipient, context=self.spec.digest, rng=self.party.rng)
+        return key.sealed_to(self.peer(client).agreement, context=self.spec.digest, rng=self.party.rng)
 
 
 class SecretKeySetup(_KeySession):

@@ -18,6 +18,7 @@ from secagg.errors import Aborted, Refused, Rejected
 from secagg.fixedpoint import Integers
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER, PartyId
+from secagg.once import Once
 from secagg.protocol import Party, SecureSum, Send
 from secagg.ringsum import RingSum, WrongLength
 from secagg.session import RoundSession
@@ -48,10 +49,10 @@ class EncryptedRound(RoundSession):
         return RingSum(self.spec.encoding, self.length)
 
     def decrypt(self, ciphertexts: bytes | memoryview, contributors: Collection[PartyId], key: Decryptor) -> Integers:
-        """The integer sum, at most one attempt in a round (C5, C6).
+        """The integer sum, at most one attempt in a session (C5).
 
         Raises:
-            Aborted: the ciphertexts are no honest sum, or the key has opened what it may. There is no second attempt.
+            Aborted: the ciphertexts are no honest sum. There is no second attempt.
         """
         try:
             totals = key.decrypt(ciphertexts, length=self.length, clients=len(contributors))
@@ -111,6 +112,9 @@ class EncryptedRound(RoundSession):
 class _SumOpener(EncryptedRound):
     """Whoever has a key: the server shows it a sum, behind the contributors' signed headers."""
 
+    def before_opening(self) -> None:
+        """Raise `Aborted` if nothing may be opened any more. Clients that share a key are bound by no such rule."""
+
     @property
     def sum_limit(self) -> int:
         """The longest body of a SUM."""
@@ -125,6 +129,7 @@ class _SumOpener(EncryptedRound):
         """
         signed, ciphertexts = self.read_evidence(sender, body, self.scheme.sum_bytes(self.length))
         self.require_cohort(signed)
+        self.before_opening()
         return self.decrypt(ciphertexts, signed, key), sorted(signed)
 
 
@@ -219,14 +224,30 @@ class EncryptedServer(EncryptedRound):
 class SumHolder(_SumOpener):
     """Opens one sum in a round, when enough clients have signed contributions to it under this spec."""
 
-    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes, opened: Once) -> None:
         super().__init__(spec, party, scheme)
+        self._opened = opened
         self._decryptor = scheme.decryptor(setup_fields(spec, setup, scheme)["key"], spec, rng=party.rng)
         self.open_step(SUM, [SERVER], limit=self.sum_limit, awaited=False)
 
     def handle(self, step: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
         integers, _ = self.open_sum(sender, body, self._decryptor)
         return [self.send(SERVER, RESULT, self.ring_sum().to_wire(integers))]
+
+    def before_opening(self) -> None:
+        open_once(self._opened, self.spec)
+
+
+def open_once(opened: Once, spec: RoundSpec) -> None:
+    """One opening under a key for each number of a round, whatever the spec, the sum and the session (C6).
+
+    Two sums of one round that differ by one client would show its update, and a server has the frames for both.
+
+    Raises:
+        Aborted: this number was opened before, or that it is opened now cannot be noted.
+    """
+    if not opened.first(f"opened {spec.setup} {spec.round}".encode()):
+        raise Aborted(f"a sum of round {spec.round} was opened under this key before; nothing was revealed")
 
 
 def evidence_bytes(count: int) -> int:

@@ -1,6 +1,7 @@
 """What set-up and rounds need of a cryptosystem: one `Scheme` for each parameter set and key mode.
 
-`key_setup` and `encrypted_rounds` are written against this; `ckks_scheme`, `ring_scheme` and `bfv_scheme` provide it.
+`key_setup`, `rounds` and `verified` are written against this; the `scheme` modules of `ckks.slots`, `ckks.flooded`,
+`bfv` and `selective` provide it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from he.security import KeyMode
 from secagg.errors import InvalidUpdate
 
 if TYPE_CHECKING:  # a worker, which checks no spec, is spared a third of its memory
+    from he.local_key import LocalKey
     from he.sums import CiphertextSum
     from secagg.protocol import Rng
     from secagg.spec import RoundSpec
@@ -37,9 +39,9 @@ class PublicKey(Protocol):
 
 
 class SecretKey(Protocol):
-    """A key with one way out, named for its one use. Deliberately no `to_bytes`: it fits no place of a public one."""
+    """A key with one way out, which is no bytes. Deliberately no `to_bytes`: it fits no place of a public one."""
 
-    def export_for_client(self) -> bytes: ...
+    def local(self) -> LocalKey: ...
 
 
 class Encryptor(Protocol):

@@ -18,7 +18,6 @@ from typing import Protocol
 import numpy as np
 
 from he.residues import (
-    Bytes,
     Malformed,
     Residues,
     Ring,
@@ -147,7 +146,14 @@ class PublicSum(ResidueSum):
 
 
 class SeededSum(ResidueSum):
-    """A sum of seeded symmetric encryptions: of the second polynomial, the seed travels."""
+    """A sum of seeded symmetric encryptions: of the second polynomial, the seed travels.
+
+    It remembers the seeds of all that was added: 64 bytes for each ciphertext of each client.
+    """
+
+    def __init__(self, parameters: Lengths, length: int) -> None:
+        super().__init__(parameters, length)
+        self._seen: set[bytes] = set()
 
     def fold(self, body: bytes | memoryview) -> None:
         """See `CiphertextSum.fold`."""
@@ -169,11 +175,27 @@ class SeededSum(ResidueSum):
                 add_into(total[part, 1], second[part], parameters, scratch=second[part])
 
         spread(check_part, self._ciphertexts, block=self._block)
-        _require_distinct(seeds)
+        drawn = {seed.tobytes() for seed in seeds}
+        # Under one seed the second polynomials are the same: the difference of the first ones is no secret (C8).
+        if len(drawn) != len(seeds):
+            raise Malformed("two records have the same seed")
+        if not self._seen.isdisjoint(drawn):
+            raise Malformed("a seed that another client's record has")
         second = expand_all(seeds, parameters.primes, parameters.degree)
         total = self._allocated()
         spread(add_part, self._ciphertexts, block=self._block)
+        self._seen |= drawn
         self.count += 1
+
+    def state(self) -> bytes:
+        """See `CiphertextSum.state`."""
+        return super().state() + b"".join(sorted(self._seen))
+
+    def restore(self, body: bytes, *, count: int) -> None:
+        """See `CiphertextSum.restore`."""
+        seeds = body[2 * self._ciphertexts * self._parameters.polynomial_bytes :]
+        super().restore(body[: len(body) - len(seeds)], count=count)
+        self._seen = {seeds[at : at + SEED_BYTES] for at in range(0, len(seeds), SEED_BYTES)}
 
 
 def sum_residues(body: bytes | memoryview, parameters: Lengths, *, length: int) -> Residues:
@@ -181,9 +203,3 @@ def sum_residues(body: bytes | memoryview, parameters: Lengths, *, length: int) 
     count = parameters.ciphertexts(length)
     rows = records(body, count=count, record_bytes=2 * parameters.polynomial_bytes)
     return ciphertext_residues(rows, parameters)
-
-
-def _require_distinct(seeds: Bytes) -> None:
-    # Two records with one seed share their second polynomial: the difference of the first ones is no secret (C8).
-    if len({seed.tobytes() for seed in seeds}) != len(seeds):
-        raise Malformed("two records have the same seed")

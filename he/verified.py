@@ -21,11 +21,12 @@ from typing import Any
 
 from he.key_setup import HOLDER, setup_fields
 from he.residues import Malformed
-from he.rounds import RESULT, UPLOAD, EncryptedRound
+from he.rounds import RESULT, UPLOAD, EncryptedRound, open_once
 from he.scheme import Scheme
 from secagg.errors import Rejected
 from secagg.fixedpoint import Integers
 from secagg.identity import SERVER, PartyId
+from secagg.once import Once
 from secagg.protocol import Party, SecureSum, Send
 from secagg.sealing import ENVELOPE_OVERHEAD, Tampered, seal, unseal
 from secagg.spec import RoundSpec
@@ -64,8 +65,9 @@ class VerifiedClient(_VerifiedRound):
 class VerifyingHolder(_VerifiedRound):
     """Adds ciphertexts as they arrive, and opens its own sum, once."""
 
-    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, scheme: Scheme, setup: bytes, opened: Once) -> None:
         super().__init__(spec, party, scheme)
+        self._opened = opened
         self._decryptor = scheme.decryptor(setup_fields(spec, setup, scheme)["key"], spec, rng=party.rng)
         self._sum = scheme.empty_sum(self.length)
         self.open_step(UPLOAD, self.clients, limit=self.upload_bytes)
@@ -80,6 +82,7 @@ class VerifyingHolder(_VerifiedRound):
     def complete(self, step: int) -> Iterable[Send]:
         signed = self.headers(UPLOAD)
         self.require_cohort(signed)
+        open_once(self._opened, self.spec)
         integers = self.decrypt(self._sum.to_bytes(), signed, self._decryptor)
         return [self.send(SERVER, RESULT, self.with_evidence(signed, self.ring_sum().to_wire(integers)))]
 

@@ -25,6 +25,7 @@ from secagg.driver import Driver, Meter, Outcome
 from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER
+from secagg.layered import fit_encoding
 from secagg.protocol import Backend
 from secagg.registry import Composition
 from secagg.spec import MIN_COHORT, task_digest
@@ -120,17 +121,23 @@ class Workload:
         return vector, 1 if uniform_weights else int(generator.integers(1, MAX_WEIGHT + 1))
 
 
-def encoding_for(backend: Backend, clients: int, *, modulus_bits: int = 32) -> FixedPoint:
+def encoding_for(backend: Backend, clients: int, params: int, *, modulus_bits: int = 32) -> FixedPoint:
     """The encoding of the benchmark's inputs: the finest that fits the ring and the backend's sums."""
     uniform = backend.guarantees.uniform_weights
-    return FixedPoint.fit(
+    return fit_encoding(
+        backend,
         clients=clients,
         value_bound=1.0,
+        size=params,
         max_weight=1 if uniform else MAX_WEIGHT,
         modulus_bits=modulus_bits,
         divisor=clients if uniform else None,
-        sum_bits=backend.sum_bits,
     )
+
+
+def smallest_cohort(backend: Backend) -> int:
+    """The minimum cohort to measure with: more than usual where noise is calibrated to more survivors."""
+    return max(MIN_COHORT, backend.parameters.get("survivors") or 0)
 
 
 def run_bench(
@@ -146,9 +153,9 @@ def run_bench(
         raise Refused(f"bench measures sums; {composition.training.name!r} acts where clients train")
     backend = composition.backend
     names = workload.names()
-    driver = Driver(backend, names)
-    layout = Layout.flat(workload.params)
-    encoding = encoding_for(backend, workload.clients, modulus_bits=modulus_bits)
+    driver = Driver(backend, names, minimum_cohort=smallest_cohort(backend))
+    layout = composition.layout(Layout.flat(workload.params))
+    encoding = encoding_for(backend, workload.clients, layout.size, modulus_bits=modulus_bits)
     driver.set_up(layout=layout, encoding=encoding)
     checker = _Checker(workload, backend, encoding)
     vanished = set(names[len(names) - workload.dropouts :])
@@ -158,7 +165,10 @@ def run_bench(
 
         def source(name: str) -> tuple[NDArray[np.float32], int] | None:
             progress()
-            return None if name in vanished else checker.contribution(name)
+            if name in vanished:
+                return None
+            vector, weight = checker.contribution(name)
+            return np.pad(vector, (0, layout.size - vector.size)), weight
 
         spec = driver.spec(number, layout=layout, encoding=encoding, task=task_digest(b"bench"))
         outcome = driver.round(spec, source)
@@ -193,10 +203,10 @@ class _Checker:
     def error(self, mean: NDArray[np.float32]) -> float:
         """Largest absolute difference to the float64 mean of the unprotected inputs."""
         divisor = self._encoding.divisor or self._weight
-        return float(np.max(np.abs(mean - self._sum / divisor)))
+        return float(np.max(np.abs(mean[: self._sum.size] - self._sum / divisor)))
 
     def compare(self, totals: NDArray[Any]) -> None:
-        self.exact = self.exact and bool(np.array_equal(totals, self._integers))
+        self.exact = self.exact and bool(np.array_equal(totals[: self._integers.size], self._integers))
 
 
 def _report(

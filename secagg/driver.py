@@ -22,6 +22,7 @@ from secagg.errors import Aborted, InvalidUpdate, Refused, Rejected
 from secagg.fixedpoint import FixedPoint
 from secagg.frames import MAX_BODY_BYTES
 from secagg.identity import SERVER, Directory, Identity, PartyId
+from secagg.participation import Participation
 from secagg.protocol import Backend, Party, Rng, SecureSum, Send, Session
 from secagg.spec import MIN_COHORT, Roster, RoundSpec
 from secagg.vectors import Layout
@@ -56,7 +57,10 @@ class Meter:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a round: the sum, and everything worth writing down about it."""
+    """What came of a round: the sum, and everything worth writing down about it.
+
+    `dropped` says of clients, and of helpers that the round could spare, why they left.
+    """
 
     spec: RoundSpec
     result: SecureSum
@@ -84,6 +88,7 @@ class Driver:
         clients: their names.
         policy: every client's policy.
         identities: keys that parties already have; the others draw fresh ones.
+        participation: what clients remember of the sums that they were part of; who is not in it remembers nothing.
         intercept: sees each letter; returns the letters to deliver in its place.
     """
 
@@ -95,6 +100,7 @@ class Driver:
         policy: Policy | None = None,
         minimum_cohort: int = MIN_COHORT,
         identities: Mapping[PartyId, Identity] | None = None,
+        participation: Mapping[PartyId, Participation] | None = None,
         rng: Rng = secrets.token_bytes,
         intercept: Callable[[Letter], Iterable[Letter]] = deliver,
     ) -> None:
@@ -105,6 +111,7 @@ class Driver:
         self.policy = policy or Policy()
         self.minimum_cohort = minimum_cohort
         self.intercept = intercept
+        self.participation = dict(participation or {})
         self.run = secrets.token_bytes(16).hex()
         names = [SERVER, *backend.helpers(), *clients]
         if len(set(names)) != len(names):
@@ -169,19 +176,29 @@ class Driver:
         # A client that left is not counted on; those who stay must hold the same keys, byte for byte.
         agreed = {value for value in held.values() if value}
         if len(agreed) != 1 or any(not held.get(name) for name in (SERVER, *self.backend.helpers())):
-            raise Aborted("set-up ended without all parties holding the same public keys")
+            raise Aborted(f"set-up ended without all parties holding the same public keys{exchange.reasons()}")
         self._agreed = agreed.pop()
         self._setup = {name: session.dump() for name, session in exchange.sessions.items() if held[name]}
 
-    def round(self, spec: RoundSpec, source: Source, *, tasks: Mapping[PartyId, str] | None = None) -> Outcome:
+    def round(
+        self,
+        spec: RoundSpec,
+        source: Source,
+        *,
+        tasks: Mapping[PartyId, str] | None = None,
+        models: Mapping[PartyId, str] | None = None,
+    ) -> Outcome:
         """Run one round. `source(client)` gives its update and weight, or None where the client vanishes.
+
+        A client whose source raises `Aborted` leaves the round, with that reason.
 
         It is called when the protocol wants the vector, one client after the other: only one is held at a time.
         `tasks` are the digests of the task as each client received it; by default they received what `spec` says.
+        `models` are digests of the model alone, which clients with a `participation` remember; by default the tasks.
         """
         if spec.phase != "round":
             raise Refused("a round needs the spec of a round, not of a set-up")
-        exchange = _Exchange(self, spec, tasks=tasks, setup=self._setup)
+        exchange = _Exchange(self, spec, tasks=tasks, models=models, setup=self._setup)
         started = time.perf_counter()
         exchange.run(source)
         wall = time.perf_counter() - started - exchange.source_s
@@ -197,6 +214,7 @@ class _Exchange:
         spec: RoundSpec,
         *,
         tasks: Mapping[PartyId, str] | None = None,
+        models: Mapping[PartyId, str] | None = None,
         setup: Mapping[PartyId, bytes] | None = None,
     ) -> None:
         self.spec = spec
@@ -207,6 +225,8 @@ class _Exchange:
         self.source_s = 0.0
         self._driver = driver
         self._tasks = tasks or {}
+        self._models = models or self._tasks
+        self._admitted: dict[PartyId, RoundSpec] = {}
         self._setup = setup or {}
 
     def run(self, source: Source) -> None:
@@ -244,7 +264,7 @@ class _Exchange:
         if any(not np.array_equal(result.totals, found[0][1].totals) for _, result in found[1:]):
             raise Aborted("clients opened different sums: somebody altered what the server sent on")
         if not found:
-            raise Aborted(f"no sum came of the round{self._reasons()}")
+            raise Aborted(f"no sum came of the round{self.reasons()}")
         silent = set(self.spec.roster.clients) - set(found[0][1].contributors) - set(self.dropped)
         return Outcome(
             spec=self.spec,
@@ -278,6 +298,8 @@ class _Exchange:
             # A helper is shown no model: it has no digest of its own to hold against the spec's.
             task = self._tasks.get(name, self.spec.task) if name in spec.roster.clients else spec.task
             admit(spec, self._driver.policy, self._driver.directory, task=task, backend=self._driver.backend)
+            if (past := self._past(name)) is not None:
+                past.check(spec, self._model(name))
             self._join(name, spec)
             self.dropped.pop(name, None)
         except (Aborted, Refused) as error:
@@ -285,6 +307,7 @@ class _Exchange:
 
     def _join(self, name: PartyId, spec: RoundSpec) -> None:
         driver = self._driver
+        self._admitted[name] = spec
         setup = self._setup.get(name, b"")
         self.sessions[name] = driver.backend.session(spec, driver.party(name), setup=setup)
 
@@ -301,21 +324,32 @@ class _Exchange:
                 self._leave(name, "vanished before its upload")
                 return True
             vector, weight = contribution
+            if (past := self._past(name)) is not None:
+                past.enter(self._admitted[name], self._model(name))
             self._call(name, lambda session: session.contribute(vector, weight))
             if name in self.sessions:
                 self.sessions[name].flushed()  # delivered: only one upload is in memory at a time
         except InvalidUpdate as error:
             raise InvalidUpdate(f"client {name!r}: {error}") from None
+        except Aborted as error:
+            self._leave(name, error)
         return True
 
+    def _past(self, name: PartyId) -> Participation | None:
+        return self._driver.participation.get(name) if self.spec.phase == "round" else None
+
+    def _model(self, name: PartyId) -> str:
+        return self._models.get(name, self.spec.task)
+
     def _leave(self, name: PartyId, why: object) -> None:
-        if name not in self.spec.roster.clients:
-            raise Aborted(f"{name}: {why}{self._reasons()}")
+        """Without the server there is no round; what the loss of anybody else means is for the others to say."""
+        if name == SERVER:
+            raise Aborted(f"{name}: {why}{self.reasons()}")
         self.dropped[name] = str(why)
         self.sessions.pop(name, None)
 
-    def _reasons(self) -> str:
-        """Why clients left: the first three, as they may name the cause of what came after."""
+    def reasons(self) -> str:
+        """Why parties left: the first three, as they may name the cause of what came after."""
         left = [f"{name}: {why}" for name, why in sorted(self.dropped.items())]
         return f" ({'; '.join(left[:3])}{'; ...' if left[3:] else ''})" if left else ""
 

@@ -4,9 +4,15 @@ A client with weight w sends `w * x * 2^fraction_bits`, rounded, for every coord
 [-value_bound, value_bound], and w itself as one more coordinate, so that a weighted mean is two sums. The
 proof that no sum leaves the ring is a property of the encoding and is checked when it is made:
 
-    clients * (max_weight * value_bound * 2^fraction_bits + r) <= 2^(modulus_bits - 1) - 1
+    clients * (max_weight * value_bound * 2^f + r) + noise_bound * 2^f <= 2^(modulus_bits - 1) - 1,   f = fraction_bits
 
-where r is what rounding may add: 1/2 to the nearest, 1 when it is stochastic.
+where r is what rounding may add: 1/2 to the nearest, 1 when it is stochastic. `noise_bound` is room for noise that
+clients add to their encodings: what the signal takes is proven, and whoever adds noise states how probable it is that
+the noise of a sum goes beyond its room.
+
+Under a `rotation` (`secagg.rotation`) vectors are rotated by its public seed before they are clipped to `value_bound`
+and rounded, and sums are rotated back after the scale is undone: then `value_bound` may be far below the largest
+coordinate of an update.
 
 Guarantee: for any `clients` encodings, the integer sum equals the sum modulo 2^modulus_bits read as signed. The mean
 errs by at most `r * clients / total weight * 2^-fraction_bits` plus the final rounding to float32; under stochastic
@@ -28,6 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from secagg.errors import InvalidUpdate, Refused
 from secagg.gaussian import Rng
 from secagg.packing import packed_bytes
+from secagg.rotation import Rotation
 from secagg.rounding import Rounding, largest, rounder
 from secagg.settings import read_settings
 
@@ -64,6 +71,8 @@ class FixedPoint(BaseModel):
     fraction_bits: Annotated[int, Field(ge=MIN_FRACTION_BITS, le=52)]
     divisor: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
     rounding: Rounding = "nearest"
+    noise_bound: Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)] = 0.0
+    rotation: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
     def model_post_init(self, context: Any) -> None:
         needed = self.sum_bits
@@ -74,7 +83,9 @@ class FixedPoint(BaseModel):
             raise Refused(
                 f"modulus_bits = {self.modulus_bits} is too small: the sum of {self.clients} clients, weights to "
                 f"{self.max_weight}, values to {self.value_bound:g} at {self.fraction_bits} fraction bits "
-                f"needs {needed} bits" + (f" ({wider} would do)" if wider else "")
+                + (f"and noise to {self.noise_bound:g} " if self.noise_bound else "")
+                + f"needs {needed} bits"
+                + (f" ({wider} would do)" if wider else "")
             )
 
     @property
@@ -86,16 +97,24 @@ class FixedPoint(BaseModel):
             max_weight=self.max_weight,
             fraction_bits=self.fraction_bits,
             rounding=self.rounding,
+            noise_bound=self.noise_bound,
         )
 
     @staticmethod
     def bits_needed(
-        *, clients: int, value_bound: float, max_weight: int, fraction_bits: int, rounding: Rounding = "nearest"
+        *,
+        clients: int,
+        value_bound: float,
+        max_weight: int,
+        fraction_bits: int,
+        rounding: Rounding = "nearest",
+        noise_bound: float = 0.0,
     ) -> int:
         """The smallest ring, in bits, in which the worst-case sum fits with its sign."""
         # Fractions, not floats: the proof must not round.
         added = Fraction(1, 2) if rounding == "nearest" else Fraction(1)
         values = clients * (max_weight * Fraction(value_bound) * 2**fraction_bits + added)
+        values += Fraction(noise_bound) * 2**fraction_bits
         worst: int = max(math.ceil(values), clients * max_weight)
         return worst.bit_length() + 1
 
@@ -110,10 +129,14 @@ class FixedPoint(BaseModel):
         divisor: int | None = None,
         rounding: Rounding = "nearest",
         sum_bits: int | None = None,
+        noise_bound: float = 0.0,
+        rotation: str | None = None,
+        most_fraction_bits: int = 52,
     ) -> FixedPoint:
         """The finest encoding that these sizes allow. Raises `Refused`, with the ring that would do.
 
         `sum_bits` is how many bits a sum may have where that is fewer than the ring's: `Backend.sum_bits`.
+        `most_fraction_bits` keeps the grid from being finer than it need be.
         """
 
         def needed(fraction_bits: int) -> int:
@@ -123,12 +146,13 @@ class FixedPoint(BaseModel):
                 max_weight=max_weight,
                 fraction_bits=fraction_bits,
                 rounding=rounding,
+                noise_bound=noise_bound,
             )
 
         if not (value_bound > 0 and math.isfinite(value_bound)):
             raise Refused(f"value_bound is {value_bound}, expected a positive number")
         room = min(modulus_bits, sum_bits or modulus_bits)
-        fits = [bits for bits in range(MIN_FRACTION_BITS, 53) if needed(bits) <= room]
+        fits = [bits for bits in range(MIN_FRACTION_BITS, min(most_fraction_bits, 52) + 1) if needed(bits) <= room]
         if not fits and needed(MIN_FRACTION_BITS) <= modulus_bits:
             raise Refused(
                 f"the sum of {clients} clients, weights to {max_weight}, values to {value_bound:g} needs "
@@ -143,6 +167,8 @@ class FixedPoint(BaseModel):
             "fraction_bits": fits[-1] if fits else MIN_FRACTION_BITS,
             "divisor": divisor,
             "rounding": rounding,
+            "noise_bound": noise_bound,
+            "rotation": rotation,
         }
         return read_settings(cls, fields, where="encoding")
 
@@ -178,10 +204,14 @@ class FixedPoint(BaseModel):
         """Encode a finite float32 vector of shape `(n,)` under a weight. `rng` gives the chance of stochastic rounding.
 
         Raises:
-            InvalidUpdate: the weight is not a whole number in [0, max_weight], or not 1 under a divisor (T17).
+            InvalidUpdate: the weight is not a whole number in [0, max_weight], or not 1 under a divisor (T17); or a
+                coordinate is too large to be rotated.
             Refused: rounding is stochastic, and `rng` gives no key.
         """
         weight = self.check_weight(weight)
+        if self.rotation is not None:
+            vector = vector.copy()
+            Rotation(bytes.fromhex(self.rotation), vector.size).apply(vector)
         out = np.empty(self.length(vector.size), self.dtype)
         factor = weight * self.scale
         limit = Fraction(self.value_bound) * weight * 2**self.fraction_bits
@@ -216,6 +246,7 @@ class FixedPoint(BaseModel):
                 f"encoding is {integers.dtype}{list(integers.shape)}, expected {self.dtype}[{self.length(size)}]"
             )
         limit = largest(Fraction(self.value_bound) * self.max_weight * 2**self.fraction_bits, self.rounding)
+        limit += math.floor(Fraction(self.noise_bound) * 2**self.fraction_bits)
         values = integers[:size]
         if max(int(values.max()), -int(values.min())) > limit:
             raise InvalidUpdate(f"an encoded value is over {limit}, the largest that the encoding is proven for")
@@ -234,5 +265,8 @@ class FixedPoint(BaseModel):
         raise InvalidUpdate(f"weight is {weight!r}, expected a whole number from {lower} to {upper}")
 
     def to_floats(self, totals: Integers) -> NDArray[np.float64]:
-        """Undo the scale of integer totals; no weight is divided out. float64."""
-        return totals / self.scale
+        """Undo the scale and the rotation of integer totals; no weight is divided out. float64."""
+        values: NDArray[np.float64] = totals / self.scale
+        if self.rotation is not None:
+            Rotation(bytes.fromhex(self.rotation), values.size).undo(values)
+        return values

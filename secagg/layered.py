@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from secagg import record
 from secagg.errors import Refused
-from secagg.fixedpoint import Integers
+from secagg.fixedpoint import FixedPoint, Integers
 from secagg.guarantees import Guarantees
 from secagg.identity import PartyId
 from secagg.protocol import Backend, Layer, Party, SecureSum, Send, Session, Traffic
@@ -26,7 +26,6 @@ class Layered:
     kind: ClassVar[Literal["sum"]] = "sum"
 
     def __init__(self, layers: Sequence[Layer], inner: Backend) -> None:
-        self.layers = tuple(layers)
         self.inner = inner
         self.name = "+".join([*(layer.name for layer in layers), inner.name])
         self.has_setup = inner.has_setup
@@ -34,9 +33,13 @@ class Layered:
         self.parameters: Mapping[str, Any] = dict(inner.parameters)
         # Composed at once: a pair that cannot hold is refused before anything is started.
         self._guarantees = inner.guarantees
-        for layer in reversed(self.layers):
+        settled: list[Layer] = []
+        for given in reversed(layers):
+            layer = given.around(self._guarantees)
             self.parameters = {**self.parameters, **layer.parameters}
             self._guarantees = layer.compose(self._guarantees)
+            settled.insert(0, layer)
+        self.layers = tuple(settled)
 
     @property
     def guarantees(self) -> Guarantees:
@@ -67,6 +70,17 @@ class Layered:
         )
         session.take_released(stored["released"])
         return session
+
+
+def fit_encoding(backend: Backend, *, clients: int, value_bound: float, size: int, **fields: Any) -> FixedPoint:
+    """The finest encoding of `size` coordinates for `backend`: within its sums, and as its layers ask for.
+
+    `fields` are further arguments of `FixedPoint.fit`. Raises `Refused` as that does.
+    """
+    asked: dict[str, Any] = {"value_bound": value_bound}
+    for layer in backend.layers if isinstance(backend, Layered) else ():
+        asked |= layer.encoding(asked["value_bound"], clients=clients, size=size)
+    return FixedPoint.fit(clients=clients, sum_bits=backend.sum_bits, **fields, **asked)
 
 
 class LayeredSession:

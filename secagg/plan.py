@@ -1,8 +1,8 @@
 """`secagg plan`: what a run will cost and show, before anybody trains: bytes, seconds, epsilon, who sees what.
 
 Bytes follow from the backend's own formulas, which a test holds equal to what `bench` measures. Seconds are
-measured here and now on three small rounds, and straight lines are laid through them, so they speak of this
-machine.
+measured here and now on small rounds, in the smallest cohort that the parameters allow and in a larger one, and
+straight lines are laid through them, so they speak of this machine.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from secagg.bench import Workload, encoding_for, run_bench
+from secagg.bench import Workload, encoding_for, run_bench, smallest_cohort
 from secagg.driver import Driver
 from secagg.errors import Refused
-from secagg.registry import Composition
-from secagg.spec import task_digest
+from secagg.registry import Composition, build
+from secagg.spec import MIN_COHORT, RoundSpec, task_digest
 from secagg.vectors import Layout
 
 _CALIBRATION_PARAMS = (40_000, 240_000)
-_CALIBRATION_CLIENTS = (3, 9)
+_LARGE_COHORT = 9
 
 
 class ClientPlan(BaseModel):
@@ -67,12 +67,7 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
     """Plan `rounds` rounds of `params` parameters among `clients` clients. Raises `Refused`."""
     backend = composition.backend
     workload = Workload(params, clients)
-    driver = Driver(backend, workload.names())
-    # No set-up is run for a plan: the spec is only asked what it costs.
-    spec = driver.spec(
-        rounds, layout=Layout.flat(params), encoding=encoding_for(backend, clients), task=task_digest(b"plan")
-    )
-    backend.check(spec)
+    spec = _spec(composition, workload, rounds)
     traffic = backend.traffic(spec)
     client_s, server_s = _measured_seconds(composition, params, clients)
     spent = composition.spent(rounds, clients=clients)
@@ -95,23 +90,45 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
     )
 
 
+def _spec(composition: Composition, workload: Workload, number: int) -> RoundSpec:
+    """The spec of a round. No set-up is run for a plan: it is only asked what it costs. Raises `Refused`."""
+    backend = composition.backend
+    layout = composition.layout(Layout.flat(workload.params))
+    spec = Driver(backend, workload.names(), minimum_cohort=smallest_cohort(backend)).spec(
+        number,
+        layout=layout,
+        encoding=encoding_for(backend, workload.clients, layout.size),
+        task=task_digest(b"plan"),
+    )
+    backend.check(spec)
+    return spec
+
+
 def _measured_seconds(composition: Composition, params: int, clients: int) -> tuple[float, float]:
-    """CPU seconds of one client and of the server in one round, extrapolated from three small ones.
+    """CPU seconds of one client and of the server in one round, extrapolated from small ones.
 
     Straight lines in the parameters and in the clients: some of the server's work is paid once a round.
     """
 
     def measure(size: int, cohort: int) -> tuple[float, float]:
         try:
-            # Each with keys of its own: a key may be for no more rounds than are planned.
-            reports = [run_bench(composition, Workload(size, cohort)) for _ in range(3)]
+            # Each with keys of its own: a key may be for no more rounds than are planned. A large cohort takes
+            # seconds, and is steadier.
+            times = 3 if cohort <= _LARGE_COHORT else 1
+            reports = [run_bench(composition, Workload(size, cohort)) for _ in range(times)]
         except Refused as error:
             raise Refused(f"seconds are measured on {size} parameters, which are refused: {error}") from None
         client = median(report.client.protect_cpu_s + report.client.reveal_cpu_s for report in reports)
         return client, median(report.server.total_cpu_s for report in reports)
 
-    small, large = (min(params, size) for size in _CALIBRATION_PARAMS)
-    few, more = _CALIBRATION_CLIENTS
+    if smallest_cohort(composition.backend) > MIN_COHORT:
+        # A share of noise costs the same, whatever it is calibrated to.
+        fewer = {"survivors": MIN_COHORT, "colluders": 1}
+        composition = build(composition.name, {**composition.backend.parameters, **fewer})
+    few = _allowed_cohort(composition, params, MIN_COHORT, clients)
+    more = _allowed_cohort(composition, params, few + max(6, few // 4), 4 * few)
+    # The more clients, the fewer parameters: a cohort that must be large is measured as quickly.
+    small, large = (min(params, size * MIN_COHORT // few) for size in _CALIBRATION_PARAMS)
     client_small, server_small = measure(small, few)
     client_large, server_large = measure(large, few)
     _, server_more = measure(large, more)
@@ -124,6 +141,20 @@ def _measured_seconds(composition: Composition, params: int, clients: int) -> tu
 
     growth = at_full_size(server_small, server_large) / server_large if server_large else 1.0
     return at_full_size(client_small, client_large), (once + each * clients) * growth
+
+
+def _allowed_cohort(composition: Composition, params: int, least: int, most: int) -> int:
+    """The first of `least` to `most` clients, in steps of an eighth, that the parameters allow. Raises `Refused`."""
+    clients = least
+    while True:
+        try:
+            _spec(composition, Workload(params, clients), 1)
+        except Refused:
+            if clients >= most:
+                raise
+            clients = min(most, clients + max(1, clients // 8))
+        else:
+            return clients
 
 
 def _privacy(spent: Any) -> PrivacyPlan:

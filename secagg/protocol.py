@@ -9,9 +9,10 @@ silent.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from types import TracebackType
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from secagg.identity import SERVER, Directory, Identity, PartyId
 from secagg.sealing import Rng
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
+from secagg.vectors import Layout
 
 __all__ = [
     "SERVER", "Backend", "Layer", "Party", "PartyId", "Rng", "SecureSum", "Send", "Session", "Traffic", "Training"
@@ -197,8 +199,23 @@ class Layer(Protocol):
     name: str
     parameters: Mapping[str, Any]
 
+    def around(self, inner: Guarantees) -> Layer:
+        """This layer as it is around `inner`: with what a parameter means there that was left out. It may be `self`."""
+
     def check(self, spec: RoundSpec) -> None:
         """Raise `Refused` if the layer cannot keep its promise under `spec`."""
+
+    def encoding(self, value_bound: float, *, clients: int, size: int) -> Mapping[str, Any]:
+        """What the layer asks of the encoding of `size` coordinates, as arguments of `FixedPoint.fit`; may be empty.
+
+        `value_bound` is the bound that the update itself asks for.
+        """
+
+    def extend(self, layout: Layout) -> Layout:
+        """What travels for a model of this layout: the same, or with tensors of the layer's own behind the model's.
+
+        A client's vector has zeros in their place, and the layer fills them in.
+        """
 
     def before(self, vector: NDArray[np.float32], encoding: FixedPoint) -> NDArray[np.float32]:
         """At the client, on the floats, before encoding."""
@@ -219,6 +236,22 @@ class Layer(Protocol):
         """
 
 
+class Steps(Protocol):
+    """Private local training under way: iterate for batches, give each to `step`; a context that cleans up."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        """Batches of inputs and targets, drawn as the accountant assumes; some may be empty."""
+
+    def step(self, inputs: Any, targets: Any, *, correct: Callable[[], None] = ...) -> Any:
+        """One optimiser step. `correct` may add to each `.grad`, from weights alone. Returns each sample's loss."""
+
+
 class Training(Protocol):
     """Something that acts where the client trains (DP-SGD)."""
 
@@ -226,11 +259,17 @@ class Training(Protocol):
     name: str
     parameters: Mapping[str, Any]
 
-    def wrap(self, model: Any, optimizer: Any, loader: Any) -> tuple[Any, Any, Any]:
-        """The model, optimizer and loader to train with instead."""
+    def prepare(self, model: Any) -> Any:
+        """The model to train: itself, or a converted copy. Raises `Refused` for one that cannot be trained so."""
+
+    def loader(self, dataset: Any, *, batch_size: int, steps: int) -> Any:
+        """The loader that `wrap` takes: `steps` batches of `batch_size` samples on average."""
+
+    def wrap(self, model: Any, optimizer: Any, loader: Any, criterion: Any, *, owner: str = "") -> Steps:
+        """Train `model` on the samples of `owner`; `criterion` gives one loss a sample."""
 
     def spent(self) -> Mapping[str, Any]:
-        """The privacy spent so far: unit, adjacency, epsilon, delta."""
+        """The privacy spent so far: unit, adjacency, epsilon, delta, ..."""
 
     def compose(self, inner: Guarantees) -> Guarantees: ...
 

@@ -15,8 +15,9 @@ from typing import Any
 from secagg.errors import Refused, did_you_mean
 from secagg.guarantees import Guarantees
 from secagg.layered import Layered
-from secagg.protocol import Backend, Component, Training
+from secagg.protocol import Backend, Component, Layer, Training
 from secagg.settings import read_settings
+from secagg.vectors import Layout
 
 GROUP = "secagg.backends"
 
@@ -34,12 +35,22 @@ class Composition:
         inner = self.backend.guarantees
         return inner if self.training is None else self.training.compose(inner)
 
+    def layout(self, model: Layout) -> Layout:
+        """What travels for a model of this layout: layers may add tensors of their own behind it."""
+        for layer in self.layers:
+            model = layer.extend(model)
+        return model
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What stands around the sum, the outermost first."""
+        return self.backend.layers if isinstance(self.backend, Layered) else ()
+
     def spent(self, rounds: int, *, clients: int | None = None) -> Mapping[str, Any] | None:
         """The privacy spent after so many rounds, or None where no differential privacy is claimed."""
         if self.training is not None:
             return self.training.spent()
-        layers = self.backend.layers if isinstance(self.backend, Layered) else ()
-        claims = [claim for layer in layers if (claim := layer.spent(rounds, clients=clients)) is not None]
+        claims = [claim for layer in self.layers if (claim := layer.spent(rounds, clients=clients)) is not None]
         return claims[0] if claims else None
 
 

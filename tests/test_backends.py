@@ -29,6 +29,8 @@ EXACT: list[tuple[str, dict[str, Any], float]] = [
     ("smpc", {}, 1e-6),
     ("smpc", {"aggregators": 2, "suite": "aes128ctr"}, 1e-6),
     ("smpc", {"aggregators": 5, "suite": "aes256ctr"}, 1e-6),
+    ("smpc", {"aggregators": 3, "threshold": 2}, 1e-6),
+    ("smpc", {"aggregators": 5, "threshold": 3}, 1e-6),
     ("secaggplus", {}, 1e-6),
     ("secaggplus", {"threat": "passive", "suite": "aes128ctr"}, 1e-6),
     ("secaggplus", {"degree": 6}, 1e-6),
@@ -71,7 +73,7 @@ def test_values_at_the_edge_of_the_ring_are_summed_exactly(name: str, parameters
     """M11, S6: every client at the bound with the largest weight, all of one sign."""
     backend = build(name, parameters).backend
     names = [f"site-{number}" for number in range(7)]
-    encoding = encoding_for(backend, len(names))
+    encoding = encoding_for(backend, len(names), 5000)
     layout = Layout.flat(5000)
     driver = Driver(backend, names)
     driver.set_up(layout=layout, encoding=encoding)
@@ -120,7 +122,7 @@ def test_stochastic_rounding_takes_nothing_from_the_mean_on_a_coarse_grid(name: 
 
 
 def test_dp_refuses_to_round_by_chance() -> None:
-    """Its clip has room for half a step a coordinate, which a whole one would exceed (D8)."""
+    """That the rounding of a clipped vector fails, however improbable, is charged only for noise at clients (D8)."""
     encoding = FixedPoint.fit(clients=4, value_bound=1.0, divisor=4, rounding="stochastic")
     driver = Driver(build("dp").backend, [f"site-{number}" for number in range(4)])
     with pytest.raises(Refused, match="dp: rounding is 'stochastic', expected 'nearest'"):
@@ -132,7 +134,7 @@ def test_dp_adds_noise_of_the_stated_size_to_clipped_updates() -> None:
     size, clip, multiplier = 40_000, 0.5, 2.0
     backend = build("dp", {"noise_multiplier": multiplier, "clip_l2": clip}).backend
     names = [f"site-{number}" for number in range(8)]
-    encoding, layout = encoding_for(backend, 8), Layout.flat(size)
+    encoding, layout = encoding_for(backend, 8, size), Layout.flat(size)
     vectors = {n: np.random.default_rng(i).normal(0, 1, size).astype(np.float32) for i, n in enumerate(names)}
     driver = Driver(backend, names)
     outcome = driver.round(
@@ -151,7 +153,7 @@ def test_plan_states_the_bytes_that_bench_measures(name: str, parameters: dict[s
     composition = build(name, parameters)
     workload = Workload(9001, clients=4)
     driver = Driver(composition.backend, workload.names())
-    layout, encoding = Layout.flat(9001), encoding_for(composition.backend, 4)
+    layout, encoding = Layout.flat(9001), encoding_for(composition.backend, 4, 9001)
     driver.set_up(layout=layout, encoding=encoding)
     spec = driver.spec(1, layout=layout, encoding=encoding, task=task_digest(b"bytes"))
     uniform = not encoding.weighted
@@ -191,7 +193,7 @@ def test_a_client_alone_in_its_process_does_the_same_work(name: str, monkeypatch
     backend = build(name).backend
     workload = Workload(size, clients=4)
     driver = Driver(backend, workload.names())
-    layout, encoding = Layout.flat(size), encoding_for(backend, 4)
+    layout, encoding = Layout.flat(size), encoding_for(backend, 4, size)
     driver.set_up(layout=layout, encoding=encoding)
     client = workload.names()[-1]
     kept: dict[str, Any] = {}

@@ -42,14 +42,14 @@ class Subject:
         assert isinstance(backend, EncryptedSum)
         self.scheme = backend.scheme
         secret, public = self.scheme.generate()
-        self._secret = secret.export_for_client()
+        self._secret = secret.local().for_state()
         key = self._secret if backend.shared or public is None else public.to_bytes()
         self._encryptor = self.scheme.encryptor(key, clients=len(CLIENTS))
         self._build = lambda: build(name, parameters).backend
         layout, encoding = Layout.flat(params), encoding_for(backend, len(CLIENTS))
         self._spec = Driver(backend, CLIENTS).spec(1, layout=layout, encoding=encoding, task=task_digest(b"bench"))
         self.values = np.random.default_rng(0).integers(-1000, 1000, encoding.length(params), np.int32)
-        self.body = self.encrypt()
+        self.bodies = [self.encrypt() for _ in CLIENTS]
         self._sum = self.aggregate()
 
     def encrypt(self) -> bytes:
@@ -57,8 +57,8 @@ class Subject:
 
     def aggregate(self) -> bytes:
         total = self.scheme.empty_sum(self.values.size)
-        for _ in CLIENTS:
-            total.fold(self.body)
+        for body in self.bodies:
+            total.fold(body)
         return total.to_bytes()
 
     def open(self) -> None:

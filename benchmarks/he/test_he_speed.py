@@ -60,7 +60,7 @@ def subject(request: pytest.FixtureRequest) -> Subject:
     backend: Backend = build(name, parameters).backend
     assert isinstance(backend, EncryptedSum)
     secret, public = backend.scheme.generate()
-    exported = secret.export_for_client()
+    exported = secret.local().for_state()
     key = public.to_bytes() if public is not None and not backend.shared else exported
     encoding = encoding_for(backend, len(CLIENTS))
     length = encoding.length(PARAMETERS)

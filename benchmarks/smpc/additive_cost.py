@@ -1,8 +1,9 @@
 """All parties of `smpc` together against generating their streams alone.
 
-    python -m benchmarks.smpc.additive_cost [--params N] [--clients C] [--aggregators K] [--repeat R]
+    python -m benchmarks.smpc.additive_cost [--params N] [--clients C] [--aggregators K] [--threshold T] [--repeat R]
 
-Raw streams: every client makes one for each helper, and every helper makes them again. CPU seconds of one core.
+Raw streams: every client makes one for each share, and every helper that holds the share makes it again. CPU seconds of
+one core.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from secagg.bench import Workload, run_bench
 from secagg.registry import build
+from smpc.additive.replication import Replication
 
 CHUNK = 1 << 18
 
@@ -38,12 +40,15 @@ def main() -> None:
     parser.add_argument("--params", type=int, default=1_000_000)
     parser.add_argument("--clients", type=int, default=10)
     parser.add_argument("--aggregators", type=int, default=3)
+    parser.add_argument("--threshold", type=int, default=None)
     parser.add_argument("--repeat", type=int, default=7)
     options = parser.parse_args()
     workload = Workload(options.params, options.clients)
-    streams = 2 * options.clients * (options.aggregators - 1)
+    parameters = {"aggregators": options.aggregators, "threshold": options.threshold or options.aggregators}
+    sharing = Replication(map(str, range(1, options.aggregators)), parameters["threshold"])
+    streams = options.clients * sum(1 + len(holders) for holders in sharing.holders)
     for suite in ("chacha20", "aes128ctr"):
-        composition = build("smpc", {"aggregators": options.aggregators, "suite": suite})
+        composition = build("smpc", parameters | {"suite": suite})
         rows = []
         for _ in range(options.repeat):
             alone = raw(suite, options.params, streams)

@@ -6,6 +6,7 @@
 uses the stream can be faster. `applied` is `apply_masks`, key derivation included. GB (10^9 bytes) of stream a second,
 medians over repeats that take turns, so that a busy machine slows all of them alike; CPU of one core, and wall. What
 two threads gain is `applied` over `applied`, and for comparison `raw` over `raw`: less than 2 where cores are shared.
+Beside them, what memory gives: `np.add` of two arrays far beyond the caches into the first, GB/s read and written.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from rich.table import Table
 from smpc.masks import SUITES, MaskStream, apply_masks
 from smpc.masks.cpu import CHUNK_BYTES
 
+ARRAY_BYTES = 1 << 28
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -34,9 +37,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = {suite: measure(suite, options.params, options.masks, options.repeat) for suite in SUITES}
+    bandwidth = memory_bandwidth(options.repeat)
     show(rows, options.params, options.masks)
+    print(f"memory, one core: {bandwidth:.1f} GB/s read and written by np.add of two arrays of {ARRAY_BYTES >> 20} MiB")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+        options.json.write_text(json.dumps(rows | {"memory": {"np.add": bandwidth}}, indent=1) + "\n")
 
 
 def measure(suite: str, params: int, masks: int, repeat: int) -> dict[str, float]:
@@ -83,6 +88,17 @@ def measure(suite: str, params: int, masks: int, repeat: int) -> dict[str, float
         "threads, raw": wall_s["raw"] / wall_s["raw x 2"],
         "threads, applied": wall_s["applied"] / wall_s["applied x 2"],
     }
+
+
+def memory_bandwidth(repeat: int) -> float:
+    """GB/s through memory: two arrays read and one of them written, median wall time."""
+    left, right = (np.ones(ARRAY_BYTES // 8, np.uint64) for _ in range(2))
+    runs = []
+    for _ in range(repeat):
+        wall = time.perf_counter()
+        np.add(left, right, out=left)
+        runs.append(time.perf_counter() - wall)
+    return 3 * ARRAY_BYTES / statistics.median(runs) / 1e9
 
 
 def show(rows: dict[str, dict[str, float]], params: int, masks: int) -> None:

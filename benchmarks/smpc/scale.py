@@ -21,11 +21,13 @@ from rich.progress import Progress
 
 from secagg.bench import peak_rss_mib
 from secagg.driver import Driver
+from secagg.errors import SecaggError
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER
 from secagg.registry import build
 from secagg.spec import task_digest
 from secagg.vectors import Layout
+from smpc.masks import SUITES
 
 
 class Vectors:
@@ -57,10 +59,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=10_000)
     parser.add_argument("--params", type=int, default=1_000_000)
-    parser.add_argument("--dropout", type=float, default=0.05)
+    parser.add_argument("--dropout", type=rate, default=0.05)
     parser.add_argument("--threat", choices=("passive", "active"), default="passive")
-    parser.add_argument("--suite", default="aes128ctr")
+    parser.add_argument("--suite", choices=SUITES, default="chacha20")
     options = parser.parse_args()
+    try:
+        sys.exit(run(options))
+    except SecaggError as error:
+        sys.exit(f"scale: {error}")
+
+
+def rate(text: str) -> float:
+    """A share of the clients, from 0 to below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share of the clients, expected 0 to below 1")
+    return value
+
+
+def run(options: argparse.Namespace) -> int:
+    """One round, measured and checked; 0 if it is exact."""
     console = Console(stderr=True)
     names = [f"client-{number:05d}" for number in range(1, options.clients + 1)]
     numbers = {name: number for number, name in enumerate(names, 1)}
@@ -96,7 +117,7 @@ def main() -> None:
     if not whole:
         left = sorted(set(outcome.dropped) - vanished)
         print(f"{len(left)} more clients left than were told to; the first: {left[0]}: {outcome.dropped[left[0]]}")
-    sys.exit(0 if exact and whole else 1)
+    return 0 if exact and whole else 1
 
 
 if __name__ == "__main__":

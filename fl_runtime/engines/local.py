@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_runtime.task import digest_of
+from fl_runtime.task import digest_of, model_digest
 from secagg.driver import Driver, Outcome
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER, Directory, Identity, PartyId
+from secagg.participation import Participation
 from secagg.protocol import Backend
 from secagg.vectors import Layout
 
@@ -39,7 +40,13 @@ class LocalEngine:
         server: Identity | None = None,
     ) -> None:
         known = {} if server is None else {SERVER: server}
-        self._driver = Driver(backend, sites, minimum_cohort=minimum_cohort, identities=known)
+        self._driver = Driver(
+            backend,
+            sites,
+            minimum_cohort=minimum_cohort,
+            identities=known,
+            participation={name: Participation() for name in sites},
+        )
         self._layout = layout
         self._encoding = encoding
         self._driver.set_up(layout=layout, encoding=encoding)
@@ -63,11 +70,17 @@ class LocalEngine:
         """Raise `Refused` if the backend cannot carry a round among `cohort`."""
         self._driver.spec(1, layout=self._layout, encoding=self._encoding, task=digest_of(b""), clients=cohort)
 
-    def round(self, number: int, task: bytes, cohort: Sequence[PartyId], update: Update) -> Outcome:
-        """Run one round among `cohort`: `update(site, task)` trains when the protocol wants that site's vector."""
+    def round(
+        self, number: int, task: bytes, cohort: Sequence[PartyId], update: Update, *, encoding: FixedPoint | None = None
+    ) -> Outcome:
+        """Run one round among `cohort`: `update(site, task)` trains when the protocol wants that site's vector.
+
+        `encoding` is that of this round, where it is not the engine's.
+        """
         spec = self._driver.spec(
-            number, layout=self._layout, encoding=self._encoding, task=digest_of(task), clients=cohort
+            number, layout=self._layout, encoding=encoding or self._encoding, task=digest_of(task), clients=cohort
         )
         # Every site digests the bytes that it was given, and admits the spec only if it names the same.
         received = {name: digest_of(task) for name in cohort}
-        return self._driver.round(spec, lambda name: update(name, task), tasks=received)
+        models = {name: model_digest(task) for name in cohort}
+        return self._driver.round(spec, lambda name: update(name, task), tasks=received, models=models)

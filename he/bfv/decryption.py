@@ -8,7 +8,7 @@ noise is multiplied too, which is what the inequality of `he.bfv.parameters` has
 Guarantee: a sum of up to `max_clients` honest ciphertexts is opened exactly, always, and what is returned is a
 function of the integers alone. A ciphertext that was made to probe the key, such as (0, q / T), decrypts as well
 as any: it can be told from a sum only by a holder that adds up the signed ciphertexts itself. A round is therefore
-decrypted once and its result stored (C5, C6).
+opened once (`he.rounds.open_once`; C5, C6).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BfvDecryptor:
         parameters = self.parameters
         require_no_failure(parameters, self.key_mode, clients=clients, sum_bits=parameters.digit_bits)
         rows = records(body, count=parameters.ciphertexts(length), record_bytes=2 * parameters.polynomial_bytes)
-        arguments = {"name": parameters.name, "key": self._key.export_for_client()}
+        arguments = {"name": parameters.name, "key": self._key.local().for_worker()}
         values = open_blocks(open_decryptor, arguments, rows, block=parameters.record_integers).reshape(-1)
         if values[length:].any():
             raise Malformed(f"not a sum of {clients} honest ciphertexts")

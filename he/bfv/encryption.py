@@ -39,14 +39,15 @@ class BfvEncryptor:
         limit = self.parameters.max_clients(self.key_mode)
         if not 1 <= clients <= limit:
             raise Refused(f"{self.parameters.name}: {clients} ciphertexts in a sum, expected 1 to {limit}")
-        self._largest = ((1 << (self.parameters.digit_bits - 1)) - 1) // clients
+        # That sums stay within a digit is the encoding's proof: clients' noise may take more than a fair share of it.
+        self._largest = (1 << (self.parameters.digit_bits - 1)) - 1
         self._key = key
 
     def encrypt(self, values: Integers) -> Iterator[memoryview]:
         """See `he.scheme.Encryptor.encrypt`."""
         check_values(values, largest=self._largest)
         public = isinstance(self._key, BfvPublicKey)
-        key = self._key.to_bytes() if isinstance(self._key, BfvPublicKey) else self._key.export_for_client()
+        key = self._key.to_bytes() if isinstance(self._key, BfvPublicKey) else self._key.local().for_worker()
         return encrypt_blocks(
             open_public_encryptor if public else open_seeded_encryptor,
             {"name": self.parameters.name, "key": key},

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from he.bfv.parameters import BfvParameters
 from he.bfv.seal import open_bfv_seal
+from he.local_key import LocalKey
 from he.residues import Bytes, Malformed, Residues, ciphertext_residues, pack, records
 
 _PLACES = np.array([0, 2, 4, 6], np.uint8)
@@ -63,14 +64,11 @@ class BfvSecretKey:
         """The key as SEAL's object, for the engine's own use."""
         return open_bfv_seal(self._parameters).secret_key(self._ternary)
 
-    def export_for_client(self) -> bytes:
-        """The key itself, `parameters.secret_key_bytes`, to be sealed to a client in the shared-key mode.
-
-        Whoever has these bytes opens every ciphertext under the key, alone.
-        """
+    def local(self) -> LocalKey:
+        """The key itself, `parameters.secret_key_bytes`."""
         fours = (self._ternary + 1).astype(np.uint8).reshape(-1, 4)
         octets: Bytes = np.bitwise_or.reduce(fours << _PLACES, axis=1).astype(np.uint8)
-        return octets.tobytes()
+        return LocalKey(octets.tobytes())
 
     @classmethod
     def load_for_client(cls, body: bytes | memoryview, parameters: BfvParameters) -> BfvSecretKey:

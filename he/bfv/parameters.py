@@ -7,7 +7,7 @@ coefficients, not in the slots of a batch encoder: no transform modulo T, and T 
 
 Zero failures. A fresh ciphertext decrypts to q M / T + e, |e| <= E + R: E is the encryption noise, R the
 rounding of q M / T. C of them added, one rounding more for each level of the decryption (`he.bfv.decryption`),
-and SEAL's own, which stays below one (`SEAL_ROUNDING`), leave the right M nearest if
+and SEAL's own, which stays below one, leave the right M nearest if
 
     q > 2 T (C (E + R) + levels R + 1)
 
@@ -17,7 +17,7 @@ with worst-case values throughout, never an average:
 * public: u e_pk + e0 + e1 s at q times the special prime p, never beyond 21 (2 N + 1), then divided by p and
   rounded: E = 21 (2 N + 1) / p + (1 + N) / 2, as |s| has at most N coefficients of one.
 
-Security: the table of `he.ckks.slots.parameters` over all primes, the special one included.
+Security: the table of `he.security` over all primes, the special one included.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from he.backend import EncryptedSum, KeyedParameters
-from he.ckks.flooded.flooding import MIN_BITS, QueryBudget
+from he.ckks.flooded.flooding import MIN_BITS
 from he.ckks.flooded.rings import RINGS, ROOMY, RingParameters, ring
 from he.ckks.flooded.scheme import RingScheme
 from he.ckks.slots.parameters import COMPACT, PRESETS, preset
@@ -68,7 +68,7 @@ class Ckks(EncryptedSum):
             self._scheme = CkksScheme(preset(parameters.preset or COMPACT.name))
         else:
             wanted = flooded_preset(parameters.preset or ROOMY.name)
-            self._scheme = RingScheme(wanted, self._bits, QueryBudget(self._rounds))
+            self._scheme = RingScheme(wanted, self._bits, self._rounds)
         super().__init__(parameters.model_copy(update={"preset": self._scheme.name}), self._scheme)
 
     @property
@@ -79,10 +79,7 @@ class Ckks(EncryptedSum):
         flooded = f"{exactness}, flooded beforehand with noise of {self._bits} statistical bits"
         unflooded = "clients open sums without flooding: to publish one, or more of it than is rounded, needs flooding"
         crafted = "noise hides the errors of honestly made ciphertexts, not what crafted ones are made to err by"
-        budget = (
-            f"a key opens {self._rounds} rounds; a holder put back to an earlier state can be made to open two sums in "
-            "one of them"
-        )
+        budget = f"a key opens {self._rounds} rounds, each once"
         return guarantees(
             self.mode,
             encryption=f"CKKS homomorphic encryption ({ring})",

@@ -8,7 +8,8 @@ Roles, steps, key modes and presets are those of the scheme inside, `ckks` or `b
 is the one of `he.selective.scheme`. The mask (`he.selective.mask`) is one for all clients and rounds and stands in the
 parameters, which are part of the spec and its digest: a client that was given another mask stands in no sum.
 
-Guarantee: that of the scheme inside for the coordinates in the mask and the weight. None for the others.
+Guarantee: that of the scheme inside for the coordinates in the mask. None for the others, nor for the weight, which an
+open coordinate of known value gives away.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from he.selective.scheme import SelectiveScheme, encrypted_part
 from secagg.errors import Refused
 from secagg.guarantees import Guarantees
 from secagg.identity import PartyId
+from secagg.once import Once
 from secagg.protocol import Party, Session, Traffic
 from secagg.settings import Settings, read_settings
 from secagg.spec import RoundSpec
@@ -70,9 +72,14 @@ class Selective:
     def __init__(self, parameters: SelectiveParameters) -> None:
         if [bool(parameters.layers), bool(parameters.mask), parameters.fraction < 1].count(True) > 1:
             raise Refused("backend 'selective': layers, mask and fraction each say what is encrypted; give one of them")
+        if parameters.scheme == "bfv" or parameters.key_mode == "shared":
+            for field in ("flooding_bits", "query_budget"):
+                if getattr(parameters, field) != SelectiveParameters.model_fields[field].default:
+                    raise Refused(f"backend 'selective': {field} is for scheme 'ckks' with a key holder; leave it out")
         self._chosen = parameters
         self._inner = _inner(parameters)
         self.sum_bits = self._inner.sum_bits
+        self.opened = Once()
         self.parameters: Mapping[str, Any] = parameters.model_dump() | {"preset": self._inner.parameters["preset"]}
 
     @property
@@ -90,6 +97,7 @@ class Selective:
             limitations=(
                 "the coordinates outside the mask are seen in the clear by the server, in every round",
                 "which coordinates are sensitive is an estimate: nothing is proven of what the others tell",
+                "an open coordinate is a value times the weight: where the value is known or clipped, so is the weight",
                 *inner.limitations,
             ),
         )
@@ -102,7 +110,9 @@ class Selective:
             return f"the tensors {chosen.layers}"
         if chosen.mask:
             return "the coordinates of a mask"
-        return f"{100 * chosen.fraction:.4g} % of the coordinates, evenly spread,"
+        if chosen.fraction == 1:
+            return "all coordinates, as no mask is given,"
+        return f"{100 * chosen.fraction:.4g} % of the coordinates, one at least, evenly spread,"
 
     def mask(self, layout: Layout) -> Mask:
         """Which coordinates are encrypted, bool of shape `(layout.size,)`. Raises `Refused` if it does not fit."""
@@ -117,6 +127,10 @@ class Selective:
         return self._inner.helpers()
 
     def check(self, spec: RoundSpec) -> None:
+        if spec.encoding.rotation is not None:
+            raise Refused(
+                "selective: the encoding rotates: every coordinate would carry some of what is to be encrypted"
+            )
         self._inner.check(encrypted_part(spec, self.mask(spec.layout)))
 
     def traffic(self, spec: RoundSpec) -> Traffic:
@@ -131,7 +145,9 @@ class Selective:
         scheme = SelectiveScheme(self._inner.scheme, self.mask(spec.layout), spec.encoding)
         chosen = self._chosen
         keyed = KeyedParameters(key_mode=chosen.key_mode, acknowledge_shared_key=chosen.acknowledge_shared_key)
-        return _Messages(keyed, scheme)
+        messages = _Messages(keyed, scheme)
+        messages.opened = self.opened
+        return messages
 
 
 class _Messages(EncryptedSum):

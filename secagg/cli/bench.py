@@ -69,7 +69,7 @@ def _print(report: BenchReport, guarantees: Guarantees) -> None:
     console = Console()
     console.print(
         f"[bold]{report.backend}[/bold]: {report.params:,} parameters, {report.clients} clients, "
-        f"{report.dropouts} dropouts",
+        f"{report.dropouts} {'dropout' if report.dropouts == 1 else 'dropouts'}",
         highlight=False,
     )
     if guarantees.experimental:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,13 +31,14 @@ def command(
     from secagg.settings import read_files
 
     parameters = for_rounds(backend, read_files(parse_settings(settings), folder=Path()), rounds)
-    plan = make_plan(build(backend, parameters), params=params, clients=clients, rounds=rounds)
-    _print(plan)
+    composition = build(backend, parameters)
+    plan = make_plan(composition, params=params, clients=clients, rounds=rounds)
+    _print(plan, composition.spent(rounds, clients=clients) or {})
     if json_file is not None:
         write_json(json_file, plan.model_dump_json(by_alias=True, indent=2))
 
 
-def _print(plan: Plan) -> None:
+def _print(plan: Plan, spent: Mapping[str, Any]) -> None:
     from rich.console import Console
 
     from secagg.cli.options import sees
@@ -60,9 +62,11 @@ def _print(plan: Plan) -> None:
         privacy = plan.privacy
         line("privacy", f"epsilon {privacy.epsilon:.3f} at delta {privacy.delta:g} for each {privacy.unit}")
         line("", f"noise multiplier {privacy.noise_multiplier:.4f}, sampling rate {privacy.sampling_rate:g}")
-        if privacy.sampling_rate < 1:
+        if "epsilon_roster" in spent:
             line("", "against outsiders only, and only if cohorts are secret Poisson samples;")
-            line("", "to whoever sees the roster, each participation counts in full (sampling_rate=1)")
+            line("", f"to whoever sees the roster, epsilon {spent['epsilon_roster']:.3f}: a round counts in full")
+    for warning in spent.get("warnings", ()):
+        line("warning", warning)
     for party, things in plan.sees.items():
         line(sees(party), "; ".join(things))
 

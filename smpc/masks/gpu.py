@@ -38,6 +38,11 @@ def apply(vector: Any, masks: Masks) -> None:
         on_device.get(out=vector)
 
 
+def require_device() -> None:
+    """Raise `Refused` where there is no CuPy or no CUDA device."""
+    _cupy()
+
+
 def launch_data(masks: Masks) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
     """Keys, `(k, 8)` little-endian words, and signs, `(k,)`, as the kernel reads them."""
     for stream, _ in masks:

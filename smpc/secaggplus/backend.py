@@ -7,8 +7,8 @@ key of its pair masks and the seed of its own mask. In the end the neighbours re
 client the key, of nobody both.
 
      1 ADVERTISE  client -> server   two X25519 keys of the round and a commitment, signed
-    16 DRAW       server -> drawers  who is present, the drawers' commitments       (active, sparse graph only)
-    17 REVEAL     drawer -> server   its secret, signed with all that               (two more steps for each new draw)
+    16 DRAW       server -> client   who is present, the drawers' commitments       (active, sparse graph only)
+    17 REVEAL     client -> server   a drawer's secret, signed with all that        (two more steps for each new draw)
      2 GRAPH      server -> client   who is present, the reveals, the neighbours' keys
      3 SHARES     client -> server   shares sealed to the neighbours, a digest of each, a commitment to the seed
      4 DELIVER    server -> client   the neighbours' shares
@@ -24,8 +24,9 @@ with the exact sum of those whose vector arrived, or with a named abort if someb
 Guarantee, as long as at most the stated share of clients colludes with the server, except with probability 2^-40
 (`smpc.secaggplus.calculator`): a passive server learns the sum of all survivors and nothing else. Every sum that an
 active server can open holds two honest clients at least; in a complete graph it opens one sum, of `threshold` + 1
-clients or more, and learns nothing else. Against it that takes the draw, the signatures, and clients that know their
-neighbours' identities. Vectors are not checked: one client can set the sum, and the server can announce another.
+clients or more, and learns nothing else. Against it that takes a quorum of the roster, so that there is one graph, the
+draw, the signatures, and clients that know their neighbours' identities. Vectors are not checked: one client can set
+the sum, and the server can announce another.
 """
 
 from __future__ import annotations
@@ -37,16 +38,18 @@ from secagg.errors import Refused
 from secagg.frames import HEADER_BYTES
 from secagg.guarantees import Guarantees
 from secagg.identity import SERVER, PartyId
+from secagg.once import Once
 from secagg.protocol import Party, Session, Traffic
 from secagg.session import resume
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
 from smpc.cohort import set_bytes
 from smpc.secaggplus import steps
-from smpc.secaggplus.burning import BurnedKeys
+from smpc.secaggplus.calculator import share_of
 from smpc.secaggplus.client import SecAggPlusClient
+from smpc.secaggplus.draw import drawer_count
 from smpc.secaggplus.keys import ADVERT_BYTES
-from smpc.secaggplus.parameters import SecAggPlusParameters, attained, neighbourhood
+from smpc.secaggplus.parameters import SecAggPlusParameters, attained, attempts, neighbourhood
 from smpc.secaggplus.server import SecAggPlusServer
 from smpc.secaggplus.shamir import SHARE_BYTES
 
@@ -54,7 +57,8 @@ from smpc.secaggplus.shamir import SHARE_BYTES
 class SecAggPlus:
     """The backend; see the module's text.
 
-    `burned` remembers which masks its clients have used, in memory. A site that may restart gives it a folder.
+    `once` remembers which masks its clients have used and for which survivors they released shares, in memory. A site
+    that may restart gives it a folder.
     """
 
     kind: ClassVar[Literal["sum"]] = "sum"
@@ -65,7 +69,7 @@ class SecAggPlus:
 
     def __init__(self, parameters: SecAggPlusParameters) -> None:
         self.parameters: Mapping[str, Any] = parameters.model_dump()
-        self.burned = BurnedKeys()
+        self.once = Once()
         self._parameters = parameters
 
     @property
@@ -116,7 +120,7 @@ class SecAggPlus:
         return attained(self._parameters, clients)
 
     def traffic(self, spec: RoundSpec) -> Traffic:
-        """All clients present; without the draw, which some of the clients of a sparse graph pay for."""
+        """All clients present, and one draw where the graph is sparse, from those who do not draw."""
         clients = len(spec.roster.clients)
         around = neighbourhood(self._parameters, roster=clients, present=clients)
         k, t = around.degree, around.threshold
@@ -124,6 +128,11 @@ class SecAggPlus:
         up = [ADVERT_BYTES, steps.shares_bytes(k), vector + steps.NONCE_BYTES, steps.release_bytes(k, k)]
         down = [steps.graph_bytes(clients, 0, k), steps.deliver_bytes(k, k), 2 * set_bytes(clients)]
         if self._parameters.threat == "active":
+            if attempts(self._parameters, roster=clients):
+                drawers = drawer_count(clients, share_of(self._parameters.corruption, clients))
+                up.append(0)
+                down.append(steps.draw_bytes(clients, drawers))
+                down[0] = steps.graph_bytes(clients, drawers, k)
             up.append(steps.SIGNATURE_BYTES)
             down.append(steps.quorum_bytes(k, t))
         return Traffic(
@@ -135,4 +144,4 @@ class SecAggPlus:
     def session(self, spec: RoundSpec, party: Party, *, setup: bytes = b"", state: bytes = b"") -> Session:
         if party.name == SERVER:
             return resume(SecAggPlusServer(spec, party, self._parameters), state)
-        return resume(SecAggPlusClient(spec, party, self._parameters, self.burned), state)
+        return resume(SecAggPlusClient(spec, party, self._parameters, self.once), state)

@@ -8,7 +8,8 @@ hypergeometric. All probabilities here are exact fractions: every party computes
                      clients cut the ring of neighbours in two
     active server    tells some neighbours that a client is alive and others that it is not. An honest neighbour
                      releases one kind of share, so both kinds reach the threshold t among k neighbours only if
-                     corrupt >= 2t - k
+                     corrupt >= 2t - k; or forms several rings under one spec, unless each must hold
+                     a `quorum` of the roster: then some honest client would be in two
     loss             fewer than `threshold` neighbours of some client are left
 
 Each is bounded over all clients together (union bound), and for an active server over all draws of the graph that
@@ -53,6 +54,11 @@ class Neighbourhood:
 
     degree: int
     threshold: int
+
+
+def quorum(clients: int, corrupt: int) -> int:
+    """How many of `clients` any two sets must have for an honest one to be in both: over (clients + corrupt) / 2."""
+    return (clients + corrupt) // 2 + 1
 
 
 def share_of(rate: float, clients: int) -> int:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from secagg.errors import Aborted, Refused, Rejected
 from secagg.fixedpoint import Integers
 from secagg.identity import SERVER, PartyId, agree
+from secagg.once import Once
 from secagg.protocol import Party, Send
 from secagg.ringsum import RingSum
 from secagg.sealing import Tampered
@@ -22,7 +23,6 @@ from secagg.spec import RoundSpec
 from smpc.cohort import Mask, encode_mask, set_bytes
 from smpc.masks import SEED_BYTES, MaskStream, apply_masks
 from smpc.secaggplus import steps
-from smpc.secaggplus.burning import BurnedKeys
 from smpc.secaggplus.calculator import MAX_DEGREE
 from smpc.secaggplus.draw import LINK_BYTES, REVEAL_BYTES, NotDrawn, commitment, undrawn_seed
 from smpc.secaggplus.graph import Ring, shuffled
@@ -36,9 +36,9 @@ from smpc.secaggplus.sharing import KEY, SELF, seed_commitment, share_digest
 class SecAggPlusClient(Role):
     """Masks its vector so that only the sum can be unmasked, and helps to unmask it."""
 
-    def __init__(self, spec: RoundSpec, party: Party, parameters: SecAggPlusParameters, burned: BurnedKeys) -> None:
+    def __init__(self, spec: RoundSpec, party: Party, parameters: SecAggPlusParameters, once: Once) -> None:
         super().__init__(spec, party, parameters)
-        self._burned = burned
+        self._once = once
         self._own = spec.roster.client_places[party.name]
         self._attempts = attempts(parameters, roster=len(self.names))
         self._reveals_from = 0
@@ -87,14 +87,16 @@ class SecAggPlusClient(Role):
     # The draw.
 
     def _reveal(self, sender: PartyId, attempt: int, body: bytes) -> Iterable[Send]:
-        """Reveal one link, if the commitments shown are fixed with ours among them."""
+        """Answer a draw: as a drawer with one link, if the commitments shown are fixed with ours among them."""
         head = set_bytes(len(self.names))
         draw = self.draw(self._read_present(sender, body[:head]), attempt)
         drawers = draw.drawers.tolist()
         if len(body) != steps.draw_bytes(len(self.names), len(drawers)):
             raise Rejected(sender, f"draw of {len(body)} bytes for {len(drawers)} drawers")
         commitments = [body[at : at + LINK_BYTES] for at in range(head, len(body), LINK_BYTES)]
-        if self._own not in drawers or commitments[drawers.index(self._own)] != commitment(self._chain):
+        if self._own not in drawers:
+            return [self.send(SERVER, steps.reveal_step(attempt))]
+        if commitments[drawers.index(self._own)] != commitment(self._chain):
             raise Aborted("the server asks this client into a draw with another commitment than its own")
         if attempt < self._reveals_from:
             # A later draw has made this link known: it would no longer be a secret fixed before the others.
@@ -107,7 +109,7 @@ class SecAggPlusClient(Role):
         present = self.read_mask(sender, memoryview(body), len(self.names))
         if not present[self._own]:
             raise Aborted("the server counts this client as absent, and asks it all the same")
-        self.require_cohort(np.flatnonzero(present))
+        self.require_present(present)
         return present
 
     # Keys and shares.
@@ -225,7 +227,9 @@ class SecAggPlusClient(Role):
     # The vector.
 
     def protect(self, integers: Integers) -> Iterable[Send]:
-        self._burned.burn(self._mask_public)
+        # The difference of two vectors under one mask would be open; from the key all masks between pairs follow.
+        if not self._once.first(b"masks" + self._mask_public):
+            raise Aborted("these masks were used before: the session was restored twice from one state")
         # Drawn now: even two vectors under one seed would not lie under one mask.
         nonce = self.party.rng(steps.NONCE_BYTES)
         masked = integers.view(self.spec.encoding.ring)
@@ -284,7 +288,17 @@ class SecAggPlusClient(Role):
         return self._release()
 
     def _release(self) -> Iterable[Send]:
-        """One kind of share for each neighbour: of the seed if it is alive, of the key if it is not."""
+        """One kind of share for each neighbour: of the seed if it is alive, of the key if it is not.
+
+        A copy of this session that is told other survivors would release the other kind (M1): what is released is noted
+        where copies find it.
+        """
+        released = b"released" + self._mask_public
+        told = released + encode_mask(self._alive)
+        if not self._once.noted(told):
+            if not self._once.first(released):
+                raise Aborted("shares were released for other survivors: the session was restored twice from one state")
+            self._once.first(told)
         held = np.zeros(len(self._neighbours), bool)
         parts = []
         for slot, share in sorted(self._held.items()):

@@ -8,10 +8,11 @@ each other's commitments, and each reveals its secret under its signature. The o
   among ways to leave clients out, offline; the number of drawers is such that 2^64 trials find drawers who are all
   corrupt with probability 2^-40 only.
 - If a drawer is lost, its draw is void: a server that could leave a secret out after seeing the others would choose
-  among orders. Without the lost ones the rest draws again, eight times at most. A client commits to the end
+  among orders. All who are present answer a draw, the drawers with their secret, the others with nothing; so a void
+  draw shows who else is lost, and those who answered draw again, sixteen times at most. A client commits to the end
   of a hash chain (Lamport 1981) and reveals one link a draw, so that one commitment serves them all.
 - A server that voids draws, or shows different clients different sets, chooses among as many orders as there are
-  secrets of honest clients: 8 for each. The calculator allows for that.
+  secrets of honest clients: 16 for each. The calculator allows for that.
 
 Guarantee: each order that a client accepts is a random function of a secret that was fixed and unknown when
 everything else that goes into it was fixed.
@@ -23,6 +24,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -32,7 +34,7 @@ from smpc.cohort import Mask, encode_mask
 from smpc.secaggplus.calculator import PRIVACY_BITS
 from smpc.secaggplus.graph import Indices, shuffled
 
-ATTEMPTS = 8
+ATTEMPTS = 16
 LINK_BYTES = 32
 REVEAL_BYTES = LINK_BYTES + 64
 _OFFLINE_BITS = 64
@@ -79,10 +81,7 @@ class Draw:
     def drawers(self) -> Indices:
         """Who draws, by index in the roster, in the order in which commitments and links are written."""
         present = np.flatnonzero(self.present)
-        count = 1
-        if self.corrupt:
-            count = math.ceil((PRIVACY_BITS + _OFFLINE_BITS) / math.log2(present.size / self.corrupt))
-        return shuffled(present, b"drawers" + self._context)[:count]
+        return shuffled(present, b"drawers" + self._context)[: drawer_count(present.size, self.corrupt)]
 
     def signed(self, commitments: Sequence[bytes], own: bytes) -> bytes:
         """What a drawer signs: the draw, all commitments in it, and its own link."""
@@ -105,6 +104,21 @@ class Draw:
     @cached_property
     def _context(self) -> bytes:
         return hashlib.sha256(self.spec + bytes([self.attempt]) + encode_mask(self.present)).digest()
+
+
+def drawer_count(present: int, corrupt: int) -> int:
+    """How many draw, of so many present: 2^64 trials find that many corrupt ones with probability 2^-40 at most."""
+    return math.ceil((PRIVACY_BITS + _OFFLINE_BITS) / math.log2(present / corrupt)) if corrupt else 1
+
+
+def void(present: int, corrupt: int, dropped: int) -> Fraction:
+    """A bound on the probability that clients vanish so that every draw is void: at most 1.
+
+    Draw a is void if one of m drawers is among the d_a who vanish in it: with probability m d_a / (present - dropped)
+    at most. The d_a add up to `dropped`, and the product is the largest where they are equal.
+    """
+    drawers, staying = drawer_count(present, corrupt), max(1, present - dropped)
+    return min(Fraction(1), Fraction(drawers * dropped, ATTEMPTS * staying)) ** ATTEMPTS
 
 
 def undrawn_seed(spec: bytes, present: Mask) -> bytes:

@@ -24,7 +24,7 @@ from smpc.secaggplus.calculator import (
     share_of,
     smallest_private_threshold,
 )  # fmt: skip
-from smpc.secaggplus.draw import ATTEMPTS
+from smpc.secaggplus.draw import ATTEMPTS, void
 
 
 class SecAggPlusParameters(Settings):
@@ -103,12 +103,23 @@ def attained(parameters: SecAggPlusParameters, clients: int) -> str:
     """What degree and threshold give `clients` clients, in one line."""
     assumed = cohort(parameters, roster=clients, present=clients)
     around = neighbourhood(parameters, roster=clients, present=clients)
+    lost = loss(assumed, around)
+    if attempts(parameters, roster=clients):
+        lost = min(Fraction(1), lost + void(clients, assumed.corrupt, assumed.dropped))
     server = f"{'an' if assumed.threat == 'active' else 'a'} {assumed.threat} server"
     return (
         f"degree {around.degree}, threshold {around.threshold}: {server} with {assumed.corrupt} of {clients} clients "
-        f"singles one out with a probability of up to {_power(privacy_failure(assumed, around))}; {assumed.dropped} "
-        f"dropouts end the round with up to {_power(loss(assumed, around))}"
+        f"{_chance('singles', ' one out', privacy_failure(assumed, around))}; a round that loses {assumed.dropped} of "
+        f"them {_chance('ends', ' without a sum', lost)}"
     )
+
+
+def _chance(verb: str, rest: str, probability: Fraction) -> str:
+    if not probability:
+        return f"never {verb}{rest}"
+    if probability == 1:
+        return f"may {verb[:-1]}{rest}"
+    return f"{verb}{rest} with a probability of up to {_power(probability)}"
 
 
 def _power(probability: Fraction) -> str:

@@ -16,7 +16,7 @@ from secagg.session import RoundSession
 from secagg.spec import RoundSpec
 from smpc.cohort import Malformed, Mask, decode_mask, encode_mask
 from smpc.masks import MaskStream
-from smpc.secaggplus.calculator import Neighbourhood
+from smpc.secaggplus.calculator import Neighbourhood, quorum
 from smpc.secaggplus.draw import Draw
 from smpc.secaggplus.parameters import SecAggPlusParameters, cohort, neighbourhood
 
@@ -50,6 +50,23 @@ class Role(RoundSession):
             return decode_mask(body, count)
         except Malformed as error:
             raise Rejected(sender, str(error)) from None
+
+    def require_present(self, present: Mask) -> None:
+        """Raise `Aborted` unless there can be no second ring under this spec, and the minimum cohort is there.
+
+        An honest client is in one ring. Against an active server, which says who is present, so many of the *roster*
+        are needed that any two sets of them share an honest client.
+        """
+        self.require_cohort(np.flatnonzero(present))
+        if not self.active:
+            return
+        roster, count = len(self.names), int(np.count_nonzero(present))
+        corrupt = cohort(self.parameters, roster=roster, present=roster).corrupt
+        if count < (needed := quorum(roster, corrupt)):
+            raise Aborted(
+                f"{count} of {roster} clients are said to be present; with {corrupt} corrupt, {needed} are needed so "
+                "that a server forms no second ring; nothing was revealed"
+            )
 
     def around(self, present: Mask) -> Neighbourhood:
         """Degree and threshold among those present. Raises `Aborted` where none are private."""

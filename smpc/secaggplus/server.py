@@ -44,6 +44,7 @@ class SecAggPlusServer(Role):
         self._present = np.zeros(len(self.names), bool)
         self._attempt = 0
         self._reveals: dict[int, bytes] = {}
+        self._answered: set[int] = set()
         self._formed: Tables | None = None
         self._statement = b""
         self.open_step(steps.ADVERTISE, self.clients, limit=ADVERT_BYTES)
@@ -99,11 +100,11 @@ class SecAggPlusServer(Role):
         self._adverts[self.spec.roster.client_places[sender]] = body
 
     def _settle_ring(self) -> list[Send]:
-        self.require_cohort(np.flatnonzero(self._present))
+        self.require_present(self._present)
         if not self.drawn(self._present):
             return self._form_ring(undrawn_seed(self.spec.digest, self._present), b"")
         commitments = self._commitments()
-        names = [self.names[one] for one in commitments]
+        names = [self.names[one] for one in np.flatnonzero(self._present).tolist()]
         self.open_step(steps.reveal_step(self._attempt), names, limit=REVEAL_BYTES)
         body = encode_mask(self._present) + b"".join(commitments.values())
         return [self.send(name, steps.draw_step(self._attempt), body) for name in names]
@@ -115,6 +116,11 @@ class SecAggPlusServer(Role):
 
     def _take_reveal(self, sender: PartyId, body: bytes) -> None:
         one, commitments = self.spec.roster.client_places[sender], self._commitments()
+        if one not in commitments:
+            if body:
+                raise Rejected(sender, f"a secret of {len(body)} bytes, and it is no drawer")
+            self._answered.add(one)
+            return
         own = body[:LINK_BYTES]
         if len(body) != REVEAL_BYTES or commitment_of(own, self._attempt) != commitments[one]:
             raise Rejected(sender, "what it reveals is not what it committed to")
@@ -122,9 +128,10 @@ class SecAggPlusServer(Role):
         if not self.peer(sender).verify(body[LINK_BYTES:], signed):
             raise Rejected(sender, "it did not sign this draw")
         self._reveals[one] = body
+        self._answered.add(one)
 
     def _close_draw(self) -> list[Send]:
-        """Form the ring if all drawers revealed; else draw again without those who did not."""
+        """Form the ring if all drawers revealed; else draw again among those who answered."""
         draw = self.draw(self._present, self._attempt)
         drawers = draw.drawers.tolist()
         lost = [one for one in drawers if one not in self._reveals]
@@ -132,8 +139,10 @@ class SecAggPlusServer(Role):
             reveals = [self._reveals[one] for one in drawers]
             seed = draw.seed(reveals, [self.peer(self.names[one]) for one in drawers])
             return self._form_ring(seed, b"".join(reveals))
-        self._present[lost] = False
+        self._present[:] = False
+        self._present[list(self._answered)] = True
         self._reveals.clear()
+        self._answered.clear()
         self._attempt += 1
         if self._attempt == ATTEMPTS:
             raise Aborted(
@@ -334,6 +343,7 @@ class SecAggPlusServer(Role):
             "present": self._present.astype(np.uint8),
             "attempt": self._attempt,
             "reveals": [[one, reveal] for one, reveal in self._reveals.items()],
+            "answered": sorted(self._answered),
             "statement": self._statement,
             "tables": None if self._formed is None else self._formed.store(),
         }
@@ -344,5 +354,6 @@ class SecAggPlusServer(Role):
         self._present = fields["present"].astype(bool)
         self._attempt = fields["attempt"]
         self._reveals = dict(fields["reveals"])
+        self._answered = set(fields["answered"])
         self._statement = fields["statement"]
         self._formed = None if fields["tables"] is None else Tables.load(fields["tables"])

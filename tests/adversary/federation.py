@@ -24,6 +24,8 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("plain", {}),
     "smpc": ("smpc", {}),
     "smpc of two": ("smpc", {"aggregators": 2}),
+    "smpc 2 of 3": ("smpc", {"aggregators": 3, "threshold": 2}),
+    "smpc 3 of 5": ("smpc", {"aggregators": 5, "threshold": 3}),
     "secaggplus": ("secaggplus", {}),
     "secaggplus passive": ("secaggplus", {"threat": "passive"}),
     "ckks": ("ckks", {}),
@@ -37,7 +39,7 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
         "selective",
         {"scheme": "bfv", "fraction": 0.5, "key_mode": "shared", "acknowledge_shared_key": True},
     ),
-    "dp": ("dp", {"noise_multiplier": 2e-9}),
+    "dp": ("dp", {"noise_multiplier": 2.0**-38}),
 }
 TASK = task_digest(b"model", b"settings")
 
@@ -60,6 +62,8 @@ class Federation:
             value_bound=1.0,
             max_weight=1 if self.uniform else 20,
             divisor=clients if self.uniform else None,
+            # The noise of `dp` has at least 1024 steps: in this ring they are too fine to be seen.
+            modulus_bits=64 if self.uniform else 32,
             sum_bits=self.backend.sum_bits,
         )
         self.wire: Callable[[Letter], Iterable[Letter]] = deliver

@@ -112,6 +112,6 @@ def test_a_sum_under_another_key_than_the_spec_names_is_refused() -> None:
     federation, (secret, _) = Federation("bfv"), generate_bfv(COMPACT)
     spec = federation.spec()
     fields = record.decode(federation.driver._setup[HOLDER])
-    fields["role"] = {"key": secret.export_for_client(), "agreed": bytes(32)}
+    fields["role"] = {"key": secret.local().for_state(), "agreed": bytes(32)}
     with pytest.raises(Refused, match="bfv: the round is for other keys than this party set up"):
         federation.backend.session(spec, federation.driver.party(HOLDER), setup=record.encode(fields))

@@ -1,4 +1,4 @@
-"""Too few clients, weights and values out of range: T9, T15, T17, T18, for every backend."""
+"""Too few clients, two sums of one model, weights and values out of range: T9, T10, T15, T17, T18, every backend."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from secagg.driver import Letter
 from secagg.errors import Aborted, InvalidUpdate, Refused
+from secagg.participation import Participation
 from secagg.spec import RoundSpec
 from tests.adversary.federation import BACKENDS, Federation, is_vector
 
@@ -35,10 +36,26 @@ def test_t9_a_round_under_the_minimum_cohort_reveals_nothing(name: str) -> None:
 def test_t9_a_cohort_at_the_minimum_is_summed(name: str) -> None:
     """Two of five vanish: before their upload, or before their keys where the others must recover what they left."""
     federation = Federation(name)
+    # Four of five are the fewest in which an active server can form no second ring; see `secaggplus`.
+    federation = Federation(name, clients=4) if name == "secaggplus" else federation
     federation.absent = set(federation.names[3:])
     if name.startswith("secaggplus"):
         federation.wire = lambda letter: () if letter.to in federation.absent else (letter,)
     federation.check(federation.round(), federation.names[:3])
+
+
+@pytest.mark.parametrize("left_out", ["in the roster", "by silence"])
+def test_t10_a_second_sum_of_one_model_is_refused(name: str, left_out: str) -> None:
+    """The server wants the sum without site-4 too: it proposes another roster, or the same and loses the upload."""
+    federation = Federation(name)
+    federation.driver.participation = {site: Participation() for site in federation.names}
+    federation.check(federation.round(1))
+    spec = federation.spec(2)
+    if left_out == "in the roster":
+        spec = federation.spec(2, clients=federation.names[:4])
+    federation.absent = {"site-4"}
+    with pytest.raises(Aborted, match="difference size 1"):
+        federation.round(spec=spec)
 
 
 @pytest.mark.parametrize("cohort", [0, 1, 2])

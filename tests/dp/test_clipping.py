@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from dp.clipping import clip, clip_to_grid, grid_bound, l2_norm
 from secagg.errors import InvalidUpdate, Refused
+from secagg.fixedpoint import FixedPoint
+from secagg.rotation import NORM_ERROR
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VECTORS = arrays.arrays(np.float32, st.integers(1, 60), elements=FLOATS)
@@ -151,3 +153,47 @@ def test_another_type_or_shape_is_refused(vector: NDArray[np.float32]) -> None:
 def test_a_grid_that_is_none_is_refused(size: int, scale: float) -> None:
     with pytest.raises(Refused, match=r"size is 0|scale is"):
         grid_bound(1.0, size=size, scale=scale)
+
+
+@pytest.mark.parametrize("size", [1, 100, 10_000, 200_000])
+def test_rounding_by_chance_keeps_within_the_clip(size: int) -> None:
+    """Vectors at the bound, all of whose coordinates lie between two steps: at each of many tries."""
+    encoding = FixedPoint(clients=3, value_bound=1.0, fraction_bits=8, rounding="stochastic", divisor=3)
+    clip_l2 = (20 + 1.5 * math.sqrt(size)) / encoding.scale
+    bound = grid_bound(clip_l2, size=size, scale=encoding.scale, rounding="stochastic")
+    vector = np.full(size, bound / math.sqrt(size), np.float32)
+    norms = []
+    for _ in range(20):
+        integers = encoding.encode(clip(vector, bound).vector).integers.astype(np.int64)
+        norms.append(math.sqrt(int(integers @ integers)))
+    assert max(norms) <= clip_l2 * encoding.scale
+    # Most of the clip is kept: without regard to chance sqrt(size) would have to be left, or sqrt(size) / 2.
+    assert bound * encoding.scale >= clip_l2 * encoding.scale - 10 - 0.25 * math.sqrt(size)
+
+
+@given(st.integers(1, 10**9), st.floats(1e-3, 1e3), st.integers(8, 40))
+def test_the_bound_for_rounding_by_chance_solves_the_papers_inequality(size: int, clip_l2: float, bits: int) -> None:
+    scale = 2.0**bits
+    chance = math.sqrt(2 * 128 * math.log(2))
+    half = math.sqrt(size) / 2
+    assume((clip_l2 * scale) ** 2 > (size / 4 + chance * half) * 1.01)
+    norm = grid_bound(clip_l2, size=size, scale=scale, rounding="stochastic") * scale
+    attained = norm**2 + size / 4 + chance * (norm + half)
+    assert attained == pytest.approx((clip_l2 * scale) ** 2, rel=1e-2)
+    assert attained <= (clip_l2 * scale) ** 2 * (1 + 1e-12)
+
+
+def test_rotated_the_bound_is_lower_by_what_float32_errs() -> None:
+    plain = grid_bound(1.0, size=100, scale=2.0**30)
+    rotated = grid_bound(1.0, size=100, scale=2.0**30, rotated=True)
+    assert rotated / plain == pytest.approx(1 - NORM_ERROR, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [5, 1000, 70_000])
+def test_a_clipped_vector_stays_within_the_clip_when_it_is_rotated(size: int) -> None:
+    encoding = FixedPoint.fit(clients=3, value_bound=1.0, divisor=3, rotation="ab" * 32)
+    for seed in range(5):
+        vector = np.random.default_rng(seed).normal(size=size).astype(np.float32)
+        clipped = clip_to_grid(vector, 1.0, scale=encoding.scale, rotated=True)
+        integers = encoding.encode(clipped.vector).integers.astype(object)
+        assert int(integers @ integers) <= encoding.scale**2

@@ -41,16 +41,17 @@ def test_noise_at_the_server_is_refused_where_the_clients_see_the_sum() -> None:
         build("dp+ckks", shared)
 
 
-@pytest.mark.parametrize("name", ["dp+smpc", "dp+ckks"])
-def test_noise_at_the_server_around_another_backend_must_be_said(name: str) -> None:
-    with pytest.raises(Refused, match="distributed noise is not available yet; say noise = 'server'"):
-        build(name)
-    assert build(name, {"noise": "server"}).guarantees.uniform_weights
-
-
 def test_a_clip_that_rounding_would_swallow_is_refused_before_the_round() -> None:
     with pytest.raises(Refused, match="too small for 1000 coordinates"):
         spec_of("dp", {"clip_l2": 1e-8})
+
+
+def test_d10_noise_on_too_coarse_a_grid_is_refused_as_the_accountant_does_not_know_it() -> None:
+    """The accountant's figure is for the continuous Gaussian; discrete noise of a few steps may cost more."""
+    smallest = 2.0**10 / PUBLIC.scale
+    spec_of("dp", {"noise_multiplier": smallest})
+    with pytest.raises(Refused, match=r"noise of 1023 grid steps, expected 1024 to .*; change modulus_bits"):
+        spec_of("dp", {"noise_multiplier": smallest * 1023 / 1024})
 
 
 def test_a_target_and_a_multiplier_exclude_each_other() -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fl_runtime.config import load
 from fl_runtime.datasheet import to_markdown
-from fl_runtime.run import build_backend, load_federation, make_encoding, run_experiment
-from secagg.errors import InvalidUpdate, Refused, VerificationFailed
+from fl_runtime.run import build_backend, load_federation, make_encoding, prepare, run_experiment
+from fl_runtime.task import Task
+from secagg.errors import Aborted, InvalidUpdate, Refused, VerificationFailed
 from secagg.identity import Identity
 from secagg.rundir import verify_run
 
@@ -105,10 +107,25 @@ def test_a_given_key_signs_the_record(tmp_path: Path) -> None:
     assert verified.server_fingerprint == server.public.fingerprint.hex()
 
 
+def test_t10_a_model_that_is_replayed_in_another_round_gets_no_second_update() -> None:
+    prepared = prepare(load(EXAMPLES / "digits.toml", [*QUICK, "privacy.backend=smpc"]))
+    names, weights = list(prepared.sites), prepared.layout.flatten(prepared.weights)
+
+    def run(number: int, weights: NDArray[np.float32], cohort: list[str]) -> None:
+        task = Task(number, weights, prepared.experiment.algorithm, prepared.experiment.training).to_bytes()
+        vector = np.zeros(weights.size, np.float32)
+        prepared.engine.round(number, task, cohort, lambda name, task: (vector, 1))
+
+    run(1, weights, names)
+    with pytest.raises(Aborted, match="difference size 1"):
+        run(2, weights, names[:3])
+    run(2, weights + 1, names)
+
+
 def test_the_public_spec_does_not_tell_the_rows_of_the_largest_client() -> None:
     experiment = load(EXAMPLES / "digits.toml", QUICK)
     federation = load_federation(experiment)
-    encoding = make_encoding(experiment, federation, build_backend(experiment))
+    encoding = make_encoding(experiment, federation, build_backend(experiment), size=1000)
     largest = max(len(client.train) for client in federation.clients)
     assert encoding.max_weight >= largest
     assert encoding.max_weight.bit_count() == 1

@@ -6,7 +6,7 @@ import pytest
 from he.ckks.slots.decryption import Decryptor
 from he.ckks.slots.encryption import SeededEncryptor
 from he.ckks.slots.keys import generate
-from he.ckks.slots.noise import exact_clients, narrowest, require_exact, slot_error
+from he.ckks.slots.noise import exact_clients, require_exact, slot_error
 from he.ckks.slots.parameters import COMPACT, PRESETS, WIDE, Parameters
 from he.ckks.slots.seal import open_seal
 from he.sums import SeededSum, sum_residues
@@ -26,13 +26,9 @@ def test_the_limits_that_the_documentation_states() -> None:
     assert [exact_clients(p) for p in (COMPACT, WIDE)] == [2818, 45734]
 
 
-def test_narrowest_preset_and_the_advice_to_take_it() -> None:
-    assert narrowest(clients=1000) is COMPACT
-    assert narrowest(clients=10_000) is WIDE
+def test_too_many_clients_are_refused_with_the_preset_that_would_do() -> None:
     with pytest.raises(Refused, match="n4096-q60 would do"):
         require_exact(COMPACT, clients=10_000)
-    with pytest.raises(Refused, match="no CKKS preset"):
-        narrowest(clients=1 << 20)
     for clients in (0, -1, (1 << 20) + 1):
         with pytest.raises(Refused):
             slot_error(COMPACT, clients=clients)

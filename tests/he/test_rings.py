@@ -187,8 +187,8 @@ def test_keys_travel_where_they_may(house: House) -> None:
     for bad in (b"", body[:-1], body + b"\0", b"\xff" * len(body), bytes(len(body))):
         with pytest.raises(Malformed):
             RingPublicKey.from_bytes(bad, parameters)
-    kept = house.secret.export_for_client()
-    assert RingSecretKey.load_for_client(kept, parameters).export_for_client() == kept
+    kept = house.secret.local().for_state()
+    assert RingSecretKey.load_for_client(kept, parameters).local().for_state() == kept
     assert "not shown" in repr(house.secret)
     for leave in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="neither pickled nor copied"):

@@ -201,7 +201,7 @@ class House:
         self.encoding = FixedPoint.fit(clients=3, value_bound=1.0, sum_bits=24, divisor=divisor)
         self.scheme = SelectiveScheme(inner, mask, self.encoding)
         self.length = self.encoding.length(mask.size)
-        self.key = self.scheme.generate()[0].export_for_client()
+        self.key = self.scheme.generate()[0].local().for_state()
         names = [f"site-{number}" for number in range(3)]
         self.spec = Driver(build("selective", {"scheme": "bfv"}).backend, names).spec(
             1, layout=Layout.flat(mask.size), encoding=self.encoding, task="0" * 64

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Context, Decimal
 from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
 
 Below = Callable[[int], int]
 
@@ -73,3 +77,29 @@ def exp_digits(exponent: Fraction, bits: int) -> int:
     context = Context(prec=bits)
     power = context.exp(context.divide(Decimal(exponent.numerator), Decimal(exponent.denominator)))
     return math.floor(Fraction(power) * (1 << bits))
+
+
+def goodness_of_fit(batches: Iterable[NDArray[np.int64]], chances: Mapping[int, float]) -> float:
+    """The p-value of a chi-square test; values expected fewer than 10 times are pooled outwards, tail by tail.
+
+    `chances` is symmetric: it goes from -reach to reach, in order.
+    """
+    reach = max(chances)
+    seen = np.zeros(2 * reach + 1, np.int64)
+    for draws in batches:
+        seen += np.bincount(draws + reach, minlength=seen.size)
+    wanted = np.array(list(chances.values())) * seen.sum()
+    inner = np.flatnonzero(wanted >= 10)
+    low, high = slice(0, inner[0]), slice(inner[-1] + 1, None)
+    pooled = [np.array([*x[inner], x[low].sum(), x[high].sum()]) for x in (seen, wanted)]
+    return float(stats.chisquare(*pooled).pvalue)
+
+
+def finer_than_its_neighbours(released: NDArray[np.float64]) -> int:
+    """The attack of Mironov 2012 and Haney et al. 2021, on values near 0: how many lie off the grid of 2^-53.
+
+    1 + noise never does, in float64, when it comes out near 0; 0 + noise nearly always does. One such value
+    tells the two inputs apart, whatever epsilon is claimed.
+    """
+    near = released[np.abs(released) < 2**-6]
+    return int(np.count_nonzero(near * 2.0**53 % 1))

@@ -35,6 +35,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("smpc", {}),
     ("smpc", {"aggregators": 2}),
     ("smpc", {"aggregators": 5, "suite": "aes128ctr"}),
+    ("smpc", {"aggregators": 3, "threshold": 2}),
+    ("smpc", {"aggregators": 5, "threshold": 4}),
 ]
 over_backends = pytest.mark.parametrize(("name", "parameters"), CASES)
 
@@ -74,7 +76,7 @@ def played(backend: Backend, clients: int, params: int) -> tuple[Outcome, Traffi
     names = Workload(params, clients).names()
     driver = Driver(backend, names)
     spec = driver.spec(
-        1, layout=Layout.flat(params), encoding=encoding_for(backend, clients), task=task_digest(b"bytes")
+        1, layout=Layout.flat(params), encoding=encoding_for(backend, clients, params), task=task_digest(b"bytes")
     )
     vector = np.random.default_rng(params).uniform(-1, 1, params).astype(np.float32)
     outcome = driver.round(spec, lambda _: (vector, 3))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dp.accountant import epsilon
 from he.selective.mask import to_text
 from secagg.cli.options import parse_settings
 from secagg.errors import Refused
@@ -42,6 +43,12 @@ def mistake(*arguments: str | Path) -> str:
     assert lines[0].startswith("secagg: ")
     assert done.stdout == ""
     return lines[0]
+
+
+def test_it_runs_as_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "secagg.cli", "nonsense"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("secagg: unknown command 'nonsense'")
 
 
 SMALL = ("--params", "10", "--clients", "3")
@@ -154,7 +161,7 @@ def test_backends_as_json_has_every_guarantee() -> None:
     assert {"plain", "smpc"} <= set(listed)
     for record in listed.values():
         assert {"parameters", "protection", "adversary", "sees", "key_holder", "limitations"} <= set(record)
-    assert listed["smpc"]["parameters"] == {"aggregators": 3, "suite": "chacha20"}
+    assert listed["smpc"]["parameters"] == {"aggregators": 3, "threshold": 3, "suite": "chacha20"}
 
 
 def test_backends_in_words() -> None:
@@ -170,9 +177,15 @@ def test_bench_writes_what_it_prints(tmp_path: Path) -> None:
     assert done.stderr == ""
     report = json.loads((tmp_path / "bench.json").read_text())
     assert (report["schema"], report["backend"], report["exact"]) == ("secagg.bench/1", "smpc", True)
-    assert report["parameters"] == {"aggregators": 2, "suite": "chacha20"}
+    assert report["parameters"] == {"aggregators": 2, "threshold": 2, "suite": "chacha20"}
     assert f"{report['client']['upload_bytes_per_param']:.2f} up" in done.stdout
     assert "integer sum exact: yes" in done.stdout
+
+
+def test_plan_explains_a_delta_that_is_too_large_for_so_many_clients() -> None:
+    plan = ("plan", "--backend", "dp", *SMALL, "--rounds", "2", "--set", "noise_multiplier=2.0", "--set")
+    assert "warning             delta = 0.5 is larger than 1/" in secagg(*plan, "target_delta=0.5").stdout
+    assert "warning" not in secagg(*plan, "target_delta=1e-5").stdout
 
 
 def test_bench_obeys_a_weak_degree_and_says_what_it_attains() -> None:
@@ -180,7 +193,7 @@ def test_bench_obeys_a_weak_degree_and_says_what_it_attains() -> None:
     assert done.returncode == 0, done.stderr
     attained = done.stdout.splitlines()[-1]
     assert attained.startswith("attained: degree 10, threshold ")
-    assert "an active server with 2 of 24 clients singles one out with a probability of up to" in attained
+    assert "an active server with 2 of 24 clients never singles one out" in attained
 
 
 def test_a_mask_of_selective_encryption_comes_from_a_file(tmp_path: Path) -> None:
@@ -204,6 +217,13 @@ def test_plan_says_what_it_measures_where_that_is_refused(tmp_path: Path) -> Non
     (tmp_path / "mask.txt").write_text(to_text(np.arange(50_000) % 4 == 0))
     told = mistake("plan", "--backend", "selective", "--params", "50000", "--set", f"mask_file={tmp_path / 'mask.txt'}")
     assert "seconds are measured on 40000 parameters, which are refused: mask: not the mask of 40000" in told
+
+
+def test_plan_with_sampling_says_what_holds_for_whoever_sees_the_roster() -> None:
+    settings = ("--set", "noise_multiplier=2.0", "--set", "sampling_rate=0.1")
+    told = secagg("plan", "--backend", "dp", *SMALL, "--rounds", "4", *settings).stdout
+    assert "against outsiders only" in told
+    assert f"to whoever sees the roster, epsilon {epsilon(2.0, 4, delta=1e-5):.3f}: a round counts in full" in told
 
 
 def test_plan_writes_what_it_prints(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from secagg.bench import BenchReport, Workload, run_bench
 from secagg.errors import Refused
 from secagg.plan import Plan, make_plan
-from secagg.registry import build
+from secagg.registry import Composition, build
 from tests.secagg.test_bench import CASES, played
 
 # The schema of `secagg.plan/1`. `privacy` is null where no differential privacy is claimed.
@@ -43,6 +44,23 @@ def test_the_privacy_part_has_its_keys() -> None:
     assert set(privacy.__args__[0].model_fields) == PRIVACY
 
 
+@pytest.mark.parametrize("sampling_rate", [1.0, 0.1])
+def test_a_plan_answers_which_noise_and_which_epsilon(sampling_rate: float) -> None:
+    """Epsilon 8 over 50 rounds: the noise that it names has that epsilon when it is asked the other way round."""
+
+    def privacy(**parameters: float) -> dict[str, Any]:
+        composition = build("dp", {**parameters, "sampling_rate": sampling_rate, "rounds": 50})
+        plan = make_plan(composition, params=10, clients=3, rounds=50)
+        return dict(json.loads(plan.model_dump_json(by_alias=True))["privacy"])
+
+    solved = privacy(target_epsilon=8.0, target_delta=1e-5)
+    assert set(solved) == PRIVACY
+    assert 7.98 < solved["epsilon"] <= 8.0
+    assert (solved["unit"], solved["delta"], solved["rounds"]) == ("client", 1e-5, 50)
+    assert solved["sampling_rate"] == sampling_rate
+    assert privacy(noise_multiplier=solved["noise_multiplier"], target_delta=1e-5) == solved
+
+
 @over_backends
 @pytest.mark.parametrize("rounds", [1, 7])
 def test_the_bytes_are_those_of_a_real_round_times_the_rounds(
@@ -71,6 +89,40 @@ def test_memory_and_bytes_grow_with_the_model_and_not_with_the_clients() -> None
     assert few.server.memory_bytes == more.server.memory_bytes
     assert large.server.memory_bytes == 2 * few.server.memory_bytes
     assert few.client.upload_bytes == more.client.upload_bytes == 204 + 1001 * 4
+
+
+@pytest.mark.parametrize(
+    ("clients", "parameters"), [(60, {"degree": 20, "threshold": 17}), (300, {"corruption": 0.4})], ids=str
+)
+def test_parameters_that_three_clients_cannot_have_are_measured_among_more(
+    clients: int, parameters: dict[str, Any]
+) -> None:
+    composition = build("secaggplus", parameters)
+    with pytest.raises(Refused):
+        make_plan(composition, params=100, clients=3, rounds=1)
+    plan = make_plan(composition, params=100, clients=clients, rounds=1)
+    assert plan.client.cpu_s > 0
+    assert plan.server.cpu_s > 0
+
+
+def test_the_smallest_cohort_that_is_allowed_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[tuple[int, int]] = []
+
+    def bench(composition: Composition, workload: Workload) -> BenchReport:
+        measured.append((workload.params, workload.clients))
+        return run_bench(composition, workload)
+
+    monkeypatch.setattr("secagg.plan.run_bench", bench)
+    composition = build("secaggplus", {"degree": 20, "threshold": 17})
+    make_plan(composition, params=1000, clients=60, rounds=1)
+    few = min(clients for _, clients in measured)
+    with pytest.raises(Refused):
+        make_plan(composition, params=1000, clients=few - 1, rounds=1)
+    assert max(clients for _, clients in measured) < 2 * few
+    assert max(params for params, _ in measured) <= 1000
+    measured.clear()
+    make_plan(build("plain"), params=1000, clients=60, rounds=1)
+    assert {clients for _, clients in measured} == {3, 9}
 
 
 @pytest.mark.parametrize("sizes", [{"params": 0}, {"clients": 2}, {"params": 1 << 33}])

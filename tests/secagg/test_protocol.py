@@ -140,13 +140,13 @@ class RestoredSession:
         *((name, {}) for name in ("relay", "plain", "smpc", "halving+smpc", "secaggplus", "ckks")),
         ("ckks", {"verified": True}),
         ("bfv", {"verified": True, "preset": "n8192-3x32"}),
-        ("dp", {"noise_multiplier": 2e-9}),
+        ("dp", {"noise_multiplier": 2.0**-38}),
     ],
 )
 def test_every_session_survives_being_restored_after_every_call(name: str, parameters: dict[str, Any]) -> None:
     composition = registry.build(name, parameters)
     if composition.guarantees.uniform_weights:
-        encoding = FixedPoint.fit(clients=5, value_bound=1.0, divisor=5)
+        encoding = FixedPoint.fit(clients=5, value_bound=1.0, divisor=5, modulus_bits=64)
         driver = Driver(Restoring(composition.backend), NAMES)  # type: ignore[arg-type]
         spec = driver.spec(1, layout=LAYOUT, encoding=encoding, task=TASK)
         outcome = driver.round(spec, lambda who: (VECTORS[who] / 100, 1))
@@ -284,6 +284,8 @@ class CrashingSession:
         ("plain", {}),
         ("smpc", {}),
         ("smpc", {"aggregators": 2}),
+        ("smpc", {"aggregators": 3, "threshold": 2}),
+        ("smpc", {"aggregators": 5, "threshold": 3}),
         ("secaggplus", {}),
         ("secaggplus", {"threat": "passive"}),
         ("ckks", {}),

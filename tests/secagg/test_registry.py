@@ -76,11 +76,16 @@ def test_a_sum_by_name() -> None:
 def test_parameters_are_flat_and_go_to_the_part_that_knows_them() -> None:
     composition = build("noisy+halving+smpc", {"times": 3, "aggregators": 2, "epochs": 5})
     assert isinstance(composition.backend, Layered)
-    assert dict(composition.backend.parameters) == {"aggregators": 2, "suite": "chacha20", "times": 3}
+    assert dict(composition.backend.parameters) == {
+        "aggregators": 2,
+        "threshold": 2,
+        "suite": "chacha20",
+        "times": 3,
+    }
     assert composition.training is not None
     assert composition.training.parameters == {"epochs": 5}
     assert composition.spent(3) == {"epsilon": 1.0}
-    assert parameter_names("noisy+halving+smpc") == {"times", "aggregators", "suite", "epochs"}
+    assert parameter_names("noisy+halving+smpc") == {"times", "aggregators", "threshold", "suite", "epochs"}
 
 
 def test_a_layer_alone_stands_around_plain() -> None:
@@ -116,7 +121,7 @@ def test_an_unknown_name_names_the_nearest(name: str, says: str) -> None:
     ("name", "key", "says"),
     [
         ("smpc", "agregators", r"backend 'smpc': unknown parameter 'agregators' \(did you mean 'aggregators'\?\)"),
-        ("smpc", "degree", r"unknown parameter 'degree' \(valid: aggregators, suite\)"),
+        ("smpc", "degree", r"unknown parameter 'degree' \(valid: aggregators, suite, threshold\)"),
         ("plain", "aggregators", r"backend 'plain': unknown parameter 'aggregators' \(it has no parameters\)"),
         ("halving+smpc", "time", r"unknown parameter 'time' \(did you mean 'times'\?\)"),
     ],
@@ -132,6 +137,8 @@ def test_an_unknown_parameter_names_the_nearest(name: str, key: str, says: str) 
         ({"aggregators": 1}, r"backend 'smpc': aggregators: .*greater than or equal to 2, got 1"),
         ({"aggregators": 17}, r"aggregators: .*less than or equal to 16, got 17"),
         ({"aggregators": "many"}, r"aggregators: .*integer.*, got 'many'"),
+        ({"threshold": 4}, r"smpc: threshold is 4, expected 2 to 3, the number of aggregators"),
+        ({"threshold": "two"}, r"threshold: .*integer.*, got 'two'"),
         ({"suite": "chacha21"}, r"suite: .*'chacha20', 'aes128ctr' or 'aes256ctr', got 'chacha21'"),
         ({"suite": None}, r"suite: .*, got None"),
         ({"aggregators": [3]}, r"aggregators: .*integer"),

@@ -16,6 +16,7 @@ from secagg.guarantees import Guarantees
 from secagg.protocol import Rng, SecureSum
 from secagg.settings import Settings
 from secagg.spec import RoundSpec
+from secagg.vectors import Layout
 
 
 class HalvingParameters(Settings):
@@ -35,7 +36,16 @@ class Halving:
         self.parameters: Mapping[str, Any] = parameters.model_dump()
         self._factor = 2**parameters.times
 
+    def around(self, inner: Guarantees) -> Halving:
+        return self
+
     def check(self, spec: RoundSpec) -> None: ...
+
+    def encoding(self, value_bound: float, *, clients: int, size: int) -> Mapping[str, Any]:
+        return {}
+
+    def extend(self, layout: Layout) -> Layout:
+        return layout
 
     def before(self, vector: NDArray[np.float32], encoding: FixedPoint) -> NDArray[np.float32]:
         return vector / np.float32(self._factor)

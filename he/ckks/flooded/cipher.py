@@ -35,6 +35,7 @@ from he.ckks.flooded.wire import (
     unpack_kept,
     unpack_sum,
 )
+from he.local_key import LocalKey
 from he.residues import Bytes, Malformed, Residues, records
 from he.scheme import Integers, check_values
 from he.security import SUM_BITS, VALUE_BITS
@@ -88,12 +89,9 @@ class RingSecretKey:
         seal = open_ring(self._parameters)
         return seal.multiply(pair, seal.factor(self._residues))
 
-    def export_for_client(self) -> bytes:
-        """The key itself, for the holder's own state: no client is given it, the name is that of `scheme.SecretKey`.
-
-        Whoever has these bytes opens every ciphertext under the key.
-        """
-        return self._residues.astype("<u8").tobytes()
+    def local(self) -> LocalKey:
+        """The key itself, `parameters.secret_key_bytes`. No client is given it."""
+        return LocalKey(self._residues.astype("<u8").tobytes())
 
     @classmethod
     def load_for_client(cls, body: bytes | memoryview, parameters: RingParameters) -> RingSecretKey:
@@ -247,7 +245,7 @@ class RingDecryptor:
         rows = records(body, count=parameters.ciphertexts(length), record_bytes=width)
         arguments = {
             "name": parameters.name,
-            "key": self._key.export_for_client(),
+            "key": self._key.local().for_worker(),
             "sigma": self._noise.sigma_float,
             "reach": (self._noise.reach + sum_error(parameters)) // parameters.primes[0] + 1,
         }

@@ -125,7 +125,9 @@ def flooding(parameters: RingParameters, *, clients: int, length: int, rounds: i
         + (
             f"preset {wider[0]} would do"
             if wider
-            else f"query_budget = {_most_rounds(parameters, found, rounds)} would do"
+            else f"query_budget = {most} would do"
+            if (most := _most_rounds(parameters, found, rounds)) >= 1
+            else "no budget would do; take fewer clients, a shorter vector or fewer bits, or backend 'bfv'"
         )
     )
 
@@ -152,33 +154,13 @@ def _room(parameters: RingParameters) -> int:
     return parameters.delta // 2 - wire.sum_error(parameters) - parameters.primes[0]
 
 
-class QueryBudget:
-    """Which sum a key has opened in each round: one a round, and rounds 1 to `rounds` only (C6).
+def check_round(number: int, rounds: int) -> None:
+    """Raise `Refused` for a round outside the query budget of a key: rounds 1 to `rounds` (C6).
 
-    Kept in memory. The number of a round bounds the count without any memory; that one number was opened only
-    once is remembered as long as this object lives. A holder that is started again, or put back to an earlier
-    state, forgets it.
+    That each of them is opened once is for whoever opens it (`he.rounds.open_once`).
     """
-
-    def __init__(self, rounds: int) -> None:
-        self.rounds = rounds
-        self._opened: set[tuple[str, int]] = set()
-
-    def check(self, number: int) -> None:
-        """Raise `Refused` for a round outside the budget."""
-        if not 1 <= number <= self.rounds:
-            raise Refused(
-                f"ckks: round {number} is over the query budget of {self.rounds} rounds under one key; "
-                "set up new keys, or raise query_budget"
-            )
-
-    def spend(self, key: str, number: int) -> None:
-        """Count round `number` of `key` as spent, whatever comes of it; `key` is the digest of the set-up.
-
-        Raises:
-            Refused: outside the budget, or the round was spent before, on whatever sum.
-        """
-        self.check(number)
-        if (key, number) in self._opened:
-            raise Refused(f"ckks: a sum of round {number} was opened under this key before")
-        self._opened.add((key, number))
+    if not 1 <= number <= rounds:
+        raise Refused(
+            f"ckks: round {number} is over the query budget of {rounds} rounds under one key; "
+            "set up new keys, or raise query_budget"
+        )

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from he.ckks.flooded import wire
 from he.ckks.flooded.cipher import (
     CoefficientSum,
@@ -17,7 +14,7 @@ from he.ckks.flooded.cipher import (
     RingSecretKey,
     generate_pair,
 )
-from he.ckks.flooded.flooding import Flooding, QueryBudget, flooding
+from he.ckks.flooded.flooding import Flooding, check_round, flooding
 from he.ckks.flooded.rings import RingParameters
 from he.security import KeyMode
 from secagg.protocol import Rng
@@ -31,12 +28,12 @@ class RingScheme:
     Attributes:
         parameters: the preset.
         bits: the statistical bits of the noise on opened sums.
-        budget: the rounds that a key opens, and those that it has opened.
+        rounds: how many a key opens, 1 to `rounds`: the query budget.
     """
 
     parameters: RingParameters
     bits: int
-    budget: QueryBudget
+    rounds: int
     label: ClassVar[str] = "ckks"
     key_mode: ClassVar[KeyMode] = "public"
 
@@ -56,7 +53,7 @@ class RingScheme:
         """Raise `Refused` where the noise has no room, or for a round over the query budget."""
         self.noise(spec)
         if spec.phase == "round":
-            self.budget.check(spec.round)
+            check_round(spec.round, self.rounds)
 
     def noise(self, spec: RoundSpec) -> Flooding:
         """What the holder adds in this round. For every client of the roster, though fewer may have contributed."""
@@ -64,7 +61,7 @@ class RingScheme:
             self.parameters,
             clients=len(spec.roster.clients),
             length=spec.encoding.length(spec.layout.size),
-            rounds=self.budget.rounds,
+            rounds=self.rounds,
             bits=self.bits,
         )
 
@@ -80,11 +77,11 @@ class RingScheme:
     def encryptor(self, key: bytes, *, clients: int) -> RingEncryptor:
         return RingEncryptor(RingPublicKey.from_bytes(key, self.parameters))
 
-    def decryptor(self, key: bytes, spec: RoundSpec, *, rng: Rng) -> BudgetedDecryptor:
+    def decryptor(self, key: bytes, spec: RoundSpec, *, rng: Rng) -> RingDecryptor:
         """See `Scheme.decryptor`. Raises `Refused` for a round over the query budget (C6)."""
-        self.budget.check(spec.round)
+        check_round(spec.round, self.rounds)
         secret = RingSecretKey.load_for_client(key, self.parameters)
-        return BudgetedDecryptor(RingDecryptor(secret, self.noise(spec), rng=rng), self.budget, spec)
+        return RingDecryptor(secret, self.noise(spec), rng=rng)
 
     def empty_sum(self, length: int) -> CoefficientSum:
         return CoefficientSum(self.parameters, length)
@@ -100,17 +97,3 @@ class RingScheme:
 
     def _bytes(self, length: int, fields: tuple[int, ...]) -> int:
         return self.parameters.ciphertexts(length) * wire.record_bytes(fields, self.parameters.degree)
-
-
-class BudgetedDecryptor:
-    """A decryptor for one round that counts an opening before it happens."""
-
-    def __init__(self, decryptor: RingDecryptor, budget: QueryBudget, spec: RoundSpec) -> None:
-        self._decryptor = decryptor
-        self._budget = budget
-        self._spec = spec
-
-    def decrypt(self, body: bytes | memoryview, *, length: int, clients: int) -> NDArray[np.int64]:
-        """See `RingDecryptor.decrypt`. Raises `Refused` if the round was spent before."""
-        self._budget.spend(self._spec.setup, self._spec.round)
-        return self._decryptor.decrypt(body, length=length, clients=clients)

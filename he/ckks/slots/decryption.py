@@ -42,7 +42,7 @@ class Decryptor:
         parameters = self.parameters
         require_exact(parameters, clients=clients)
         rows = records(body, count=parameters.ciphertexts(length), record_bytes=2 * parameters.polynomial_bytes)
-        arguments = {"name": parameters.name, "key": self._key.export_for_client(), "clients": clients}
+        arguments = {"name": parameters.name, "key": self._key.local().for_worker(), "clients": clients}
         values = open_blocks(open_decryptor, arguments, rows, block=parameters.degree).reshape(-1)
         if values.min() == DISHONEST or values[length:].any():
             raise Malformed(f"not a sum of {clients} honest ciphertexts")

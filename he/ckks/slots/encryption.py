@@ -43,7 +43,7 @@ class SeededEncryptor:
         check_values(values, largest=1 << VALUE_BITS)
         return encrypt_blocks(
             open_encryptor,
-            {"name": self.parameters.name, "key": self._key.export_for_client()},
+            {"name": self.parameters.name, "key": self._key.local().for_worker()},
             values,
             block=self.parameters.degree,
             record_bytes=self.parameters.record_bytes("symmetric"),

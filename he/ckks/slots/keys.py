@@ -1,6 +1,6 @@
 """The key of the shared-key mode: it has no way into a message to the server (C1).
 
-A secret key does not print, pickle or copy; its one way out is named for its one use: clients hold it, and the
+A secret key does not print, pickle or copy; its one way out is no bytes (`he.local_key`): clients hold it, and the
 server must not.
 """
 
@@ -12,13 +12,10 @@ import numpy as np
 
 from he import workers
 from he.ckks.slots.embedding import to_coefficients
-from he.ckks.slots.noise import secret_slot_bound
 from he.ckks.slots.parameters import Parameters, preset
 from he.ckks.slots.seal import Slots, open_seal
+from he.local_key import LocalKey
 from he.residues import Bytes, Malformed, Residues, pack, records, unpack
-from secagg.errors import Refused
-
-_DRAWS = 100
 
 
 class SecretKey:
@@ -40,20 +37,16 @@ class SecretKey:
         """The key as SEAL's object, for the engine's own use."""
         return open_seal(self._parameters).secret_key(self._residues)
 
-    def export_for_client(self) -> bytes:
-        """The key itself, `parameters.secret_key_bytes`, to be sealed to a client in the shared-key mode.
-
-        Whoever has these bytes opens every ciphertext under the key, alone.
-        """
-        return pack(self._residues, self._parameters).tobytes()
+    def local(self) -> LocalKey:
+        """The key itself, `parameters.secret_key_bytes`."""
+        return LocalKey(pack(self._residues, self._parameters).tobytes())
 
     @classmethod
     def load_for_client(cls, body: bytes | memoryview, parameters: Parameters) -> SecretKey:
         """Read an exported key. SEAL looks at it in a worker.
 
         Raises:
-            Malformed: not the exact length, a residue not below q, no ternary polynomial of acceptable size, or
-                a worker was lost over it.
+            Malformed: not the exact length, a residue not below q, no ternary polynomial, or a worker was lost over it.
         """
         key = cls.parse(body, parameters)
         octets = np.frombuffer(body, np.uint8)
@@ -76,11 +69,8 @@ class SecretKey:
         return cls(parameters, unpack(rows, parameters)[0])
 
     def require_ternary(self) -> None:
-        """Raise `Malformed` unless the key is a ternary polynomial of acceptable size."""
-        slots = _plaintext_slots(self._residues, self._parameters)
-        if not np.abs(slots).max() <= secret_slot_bound(self._parameters.degree):
-            raise Malformed("not a secret key: it is too large to be ternary")
-        coefficients = to_coefficients(slots)
+        """Raise `Malformed` unless the key is a ternary polynomial, and not zero."""
+        coefficients = to_coefficients(_plaintext_slots(self._residues, self._parameters))
         nearest = np.rint(coefficients)
         if np.abs(nearest).max() > 1 or np.abs(coefficients - nearest).max() > 1e-6 or not nearest.any():
             raise Malformed("not a secret key: its coefficients are not ternary")
@@ -93,17 +83,9 @@ class SecretKey:
 
 
 def generate(parameters: Parameters) -> SecretKey:
-    """Draw a key with SEAL's randomness.
-
-    Keys that are large at some zeta are drawn again, as `SecretKey.load_for_client` would refuse them. That costs
-    less than 0.3 bits of the key's entropy.
-    """
+    """Draw a key with SEAL's randomness."""
     seal = open_seal(parameters)
-    for _ in range(_DRAWS):
-        secret = seal.secret_residues(seal.draw_secret())
-        if np.abs(_plaintext_slots(secret, parameters)).max() <= secret_slot_bound(parameters.degree):
-            return SecretKey(parameters, secret)
-    raise Refused(f"no acceptable key in {_DRAWS} draws: SEAL's randomness is not what it should be")
+    return SecretKey(parameters, seal.secret_residues(seal.draw_secret()))
 
 
 def open_check(name: str) -> workers.Work:

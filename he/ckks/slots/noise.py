@@ -28,14 +28,7 @@ from secagg.errors import Refused
 
 MAX_VALUES = 1 << 30
 LOG2_FAILURE = -40
-TERNARY_VARIANCE = 2 / 3
-_KEY_TAIL = 10.0
 _UNIT_ROUNDOFF = 2.0**-53
-
-
-def secret_slot_bound(degree: int) -> float:
-    """The largest |s(zeta)| of an acceptable secret key."""
-    return math.sqrt(_KEY_TAIL * TERNARY_VARIANCE * degree)
 
 
 def slot_error(parameters: Parameters, *, clients: int) -> float:
@@ -76,11 +69,3 @@ def require_exact(parameters: Parameters, *, clients: int) -> None:
         f"{parameters.name} sums {limit} clients exactly, {clients} asked for"
         + (f" ({wider[0]} would do)" if wider else "")
     )
-
-
-def narrowest(*, clients: int) -> Parameters:
-    """The preset with the fewest bytes whose sums of `clients` are exact. Raises `Refused`."""
-    for parameters in sorted(PRESETS.values(), key=lambda p: p.modulus_bits):
-        if slot_error(parameters, clients=clients) < 0.5:
-            return parameters
-    raise Refused(f"no CKKS preset sums {clients} clients exactly")

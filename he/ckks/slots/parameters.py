@@ -48,7 +48,7 @@ class Parameters:
             raise Refused(f"{self.name}: a prime of {self.modulus.bit_length()} bits, expected 56 or 60")
         if self.modulus % (2 * self.degree) != 1:
             raise Refused(f"{self.name}: the modulus is not 1 modulo 2N = {2 * self.degree}")
-        noise = MAX_CLIENTS * (NOISE_BOUND * (2 * self.degree + 1) + 1)
+        noise = MAX_CLIENTS * (NOISE_BOUND + 1)
         if math.sqrt(2) * 2.0 ** (SUM_BITS + self.scale_bits) + noise >= self.modulus / 2:
             raise Refused(f"{self.name}: scale 2^{self.scale_bits} leaves no room for sums of {SUM_BITS} bits")
         if math.sqrt(2) * 2.0 ** (VALUE_BITS + self.scale_bits) >= 2.0 ** (self.modulus_bits - 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
@@ -12,11 +13,15 @@ import pytest
 from secagg.driver import Letter
 from secagg.errors import Aborted, Rejected
 from secagg.identity import SERVER, PartyId
+from secagg.protocol import Send
 from smpc.secaggplus import steps
+from smpc.secaggplus.server import SecAggPlusServer
 from tests.adversary.federation import Federation, step_of
 from tests.adversary.secaggplus.altering import SPARSE, VICTIM, assert_uniform
-from tests.dropouts import SETTINGS, STAGES, Losses, campaign
+from tests.dropouts import SETTINGS, STAGES, Losses, campaign, main, run_schedule
 from tests.secagg.test_protocol import Crashing
+
+SMALL = {name: setting for name, setting in SETTINGS.items() if "70" not in name}
 
 
 @pytest.mark.parametrize("setting", [{"clients": 7}, {"clients": 7, "threat": "passive"}, SPARSE], ids=str)
@@ -121,9 +126,42 @@ def test_a_client_that_nobody_could_recover_is_left_out_before_it_masks() -> Non
 
 def test_thirty_random_schedules_of_dropouts() -> None:
     """The small version of `python -m tests.dropouts`."""
-    outcomes = campaign(30, seed=7, settings=[name for name in SETTINGS if "70" not in name])
-    assert sum(outcomes.values()) == 30
+    outcomes = campaign(30, seed=7, settings=SMALL)
+    assert outcomes.total() == 30
     assert outcomes["sum of the survivors"] > 5
+
+
+@pytest.mark.parametrize("stage", range(len(STAGES)))
+def test_losses_that_all_fall_on_one_step(stage: int) -> None:
+    assert campaign(5, seed=stage, settings=SMALL, stage=stage).total() == 5
+
+
+@pytest.mark.parametrize("step", [steps.ADVERTISE, steps.SHARES, steps.MASKED])
+def test_the_campaign_sees_a_server_that_leaves_out_a_live_client(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    handle = SecAggPlusServer.handle
+
+    def forgetful(server: SecAggPlusServer, at: int, sender: PartyId, body: memoryview) -> Iterable[Send]:
+        return () if (at, sender) == (step, VICTIM) else handle(server, at, sender, body)
+
+    monkeypatch.setattr(SecAggPlusServer, "handle", forgetful)
+    with pytest.raises(AssertionError):
+        run_schedule(Federation("secaggplus", clients=7), 1, {})
+
+
+def test_no_alarm_is_left_after_a_round_that_ends_in_an_abort() -> None:
+    federation = Federation("secaggplus")
+    assert run_schedule(federation, 1, dict.fromkeys(federation.names[:3], 0)) == "aborted: too few clients left"
+    assert signal.alarm(0) == 0
+
+
+@pytest.mark.parametrize("count", ["0", "-1", "many"])
+def test_a_campaign_without_schedules_boasts_of_nothing(
+    count: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["dropouts", "--schedules", count])
+    with pytest.raises(SystemExit):
+        main()
+    assert f"{count}, expected 1 at least" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("victim", [SERVER, VICTIM])

@@ -14,10 +14,10 @@ from secagg.driver import Letter
 from secagg.errors import Aborted
 from secagg.frames import split
 from secagg.identity import PartyId
+from secagg.once import Once
 from secagg.spec import RoundSpec
 from smpc.masks import MaskStream, apply_masks
 from smpc.secaggplus import steps
-from smpc.secaggplus.burning import BurnedKeys
 from tests.adversary.federation import Federation, step_of
 from tests.adversary.secaggplus.altering import VICTIM, assert_uniform, body_of
 
@@ -49,10 +49,10 @@ def test_m9_a_state_that_was_used_masks_nothing_again() -> None:
 
 def test_m9_a_folder_keeps_that_beyond_the_process(tmp_path: Path) -> None:
     federation = Federation("secaggplus")
-    federation.backend.burned = BurnedKeys(tmp_path)  # type: ignore[attr-defined]
+    federation.backend.once = Once(tmp_path)  # type: ignore[attr-defined]
     spec = federation.spec()
     state = states_before_the_vector(federation, spec)[VICTIM]
-    federation.backend.burned = BurnedKeys(tmp_path)  # type: ignore[attr-defined]
+    federation.backend.once = Once(tmp_path)  # type: ignore[attr-defined]
     fork = federation.backend.session(spec, federation.driver.party(VICTIM), state=state)
     with pytest.raises(Aborted, match="used before"):
         fork.contribute(np.zeros(257, np.float32), 1)
@@ -65,7 +65,7 @@ def test_m9_where_nothing_remembers_two_vectors_of_one_state_still_lie_under_two
     state = states_before_the_vector(federation, spec)[VICTIM]
     uploads = []
     for _ in range(2):
-        federation.backend.burned = BurnedKeys()  # type: ignore[attr-defined]
+        federation.backend.once = Once()  # type: ignore[attr-defined]
         fork = federation.backend.session(spec, federation.driver.party(VICTIM), state=state)
         (send,) = fork.contribute(np.ones(20_000, np.float32), 1)
         uploads.append(np.frombuffer(split(send.frame)[1][: -steps.NONCE_BYTES], np.uint32))

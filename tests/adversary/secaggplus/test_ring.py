@@ -13,7 +13,9 @@ from secagg.errors import Aborted, Rejected
 from secagg.identity import SERVER, PartyId
 from smpc.cohort import encode_mask, encode_set, set_bytes
 from smpc.secaggplus import steps
-from smpc.secaggplus.draw import ATTEMPTS, commitment
+from smpc.secaggplus.calculator import quorum, share_of
+from smpc.secaggplus.draw import ATTEMPTS, REVEAL_BYTES, commitment
+from smpc.secaggplus.server import SecAggPlusServer
 from tests.adversary.federation import Federation, step_of
 from tests.adversary.secaggplus.altering import SPARSE, VICTIM, Edit, attack, body_of, refusal
 
@@ -54,7 +56,7 @@ def test_an_order_that_was_not_drawn_is_refused() -> None:
 
 def test_an_order_of_another_attempt_is_refused() -> None:
     head = set_bytes(21)
-    for attempt, why in ((1, "did not sign this draw"), (ATTEMPTS, "speaks of draw 9 of 8")):
+    for attempt, why in ((1, "did not sign this draw"), (ATTEMPTS, "speaks of draw 17 of 16")):
         federation, spec, _ = attack(
             steps.GRAPH, lambda body, a=attempt: body[:head] + bytes([a]) + body[head + 1 :], **SPARSE
         )
@@ -137,16 +139,86 @@ def test_a_drawer_that_signs_a_link_it_did_not_commit_to_is_rejected() -> None:
     assert [error.why for error in outcome.rejected] == ["what it reveals is not what it committed to"]
 
 
-def test_a_draw_that_loses_somebody_every_time_ends_with_a_name() -> None:
-    federation = Federation("secaggplus", **SPARSE)
-    lost_in = {name: attempt for attempt, name in enumerate(federation.names[:ATTEMPTS])}
+def test_a_draw_that_loses_a_drawer_every_time_ends_with_a_name() -> None:
+    federation = Federation("secaggplus", **SPARSE | {"clients": 41})
+    lost: dict[int, str] = {}
 
     def wire(letter: Letter) -> Iterable[Letter]:
-        if letter.kind == "frame" and letter.sender in lost_in:
-            lost = step_of(letter) == steps.reveal_step(lost_in[letter.sender])
-            return () if lost else (letter,)
+        if letter.kind == "frame" and letter.to == SERVER and step_of(letter) >= steps.reveal_step(0):
+            if body_of(letter):
+                lost.setdefault(step_of(letter), letter.sender)
+            return () if letter.sender in lost.values() else (letter,)
         return (letter,)
 
     federation.wire = wire
-    with pytest.raises(Aborted, match="'site-7' left the draw of the ring, the last of 8; nothing was revealed"):
+    with pytest.raises(Aborted, match=r"'site-\d+' left the draw of the ring, the last of 16; nothing was revealed"):
         federation.round()
+    assert len(lost) == ATTEMPTS
+
+
+@pytest.mark.parametrize("clients", [9, 70])
+def test_t7_no_client_joins_a_ring_below_the_quorum_of_the_roster(
+    clients: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that calls half of the roster absent, and the other half in another session, would open two sums."""
+    monkeypatch.setattr(SecAggPlusServer, "require_present", lambda self, present: None)
+    federation = Federation("secaggplus", clients=clients, size=3)
+    needed = quorum(clients, share_of(0.05, clients))
+    absent = set(federation.names[needed - 1 :])
+    federation.wire = lambda letter: () if letter.sender in absent else (letter,)
+    said = f"{needed - 1} of {clients} clients are said to be present; .* {needed} are needed"
+    with pytest.raises(Aborted, match=said):
+        federation.round()
+
+
+@pytest.mark.parametrize("clients", [9, 70])
+def test_a_quorum_of_the_roster_is_summed_and_one_fewer_ends_the_round_at_the_server(clients: int) -> None:
+    federation = Federation("secaggplus", clients=clients, size=3)
+    needed = quorum(clients, share_of(0.05, clients))
+    for count in (needed, needed - 1):
+        absent = set(federation.names[count:])
+        federation.wire = lambda letter, absent=absent: () if letter.sender in absent else (letter,)  # type: ignore[misc]
+        if count == needed:
+            federation.check(federation.round(), federation.names[:needed])
+        else:
+            with pytest.raises(Aborted, match=r"server: .* so that a server forms no second ring"):
+                federation.round()
+
+
+def test_m6_whoever_is_lost_at_the_draw_is_gone_after_one_void_draw() -> None:
+    """All answer a draw, the drawers and the others: a sixth of 90 is lost, and the second draw is of the rest."""
+    federation = Federation("secaggplus", clients=90, size=3)
+    lost = set(federation.names[::6])
+    asked: set[int] = set()
+
+    def wire(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and letter.sender == SERVER and step_of(letter) >= steps.draw_step(0):
+            asked.add(step_of(letter))
+        if letter.kind == "frame" and letter.sender in lost and step_of(letter) != steps.ADVERTISE:
+            return ()
+        return (letter,)
+
+    federation.wire = wire
+    federation.check(federation.round(), set(federation.names) - lost)
+    assert asked == {steps.draw_step(0), steps.draw_step(1)}
+
+
+def test_a_secret_of_somebody_who_does_not_draw_is_rejected() -> None:
+    federation = Federation("secaggplus", clients=70, size=3)
+    spec = federation.spec()
+    meddler: list[str] = []
+
+    def wire(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and letter.to == SERVER and step_of(letter) == steps.reveal_step(0):
+            if not meddler and not body_of(letter):
+                meddler.append(letter.sender)
+            if letter.sender in meddler:
+                body = bytes(REVEAL_BYTES)
+                letter = replace(letter, frame=federation.forge(letter.sender, SERVER, spec, step_of(letter), body))
+        return (letter,)
+
+    federation.wire = wire
+    outcome = federation.round(spec=spec)
+    assert [(error.sender, error.why) for error in outcome.rejected] == [
+        (meddler[0], f"a secret of {REVEAL_BYTES} bytes, and it is no drawer")
+    ]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import pytest
 
 from secagg.driver import Letter
 from secagg.errors import Aborted, Rejected
 from secagg.frames import HEADER_BYTES
 from secagg.identity import SERVER, PartyId
-from smpc.cohort import set_bytes
+from smpc.cohort import decode_mask, encode_mask, set_bytes
 from smpc.secaggplus import steps
 from smpc.secaggplus.shamir import SHARE_BYTES
 from tests.adversary.federation import Federation, step_of
-from tests.adversary.secaggplus.altering import VICTIM, Edit, attack, body_of, counted_as, refusal, sets
+from tests.adversary.secaggplus.altering import VICTIM, Altering, Edit, attack, body_of, counted_as, refusal, sets
 
 
 @pytest.mark.parametrize("name", ["secaggplus", "secaggplus passive"])
@@ -102,6 +104,31 @@ def test_m3_signatures_of_threshold_neighbours_are_needed(edit: Edit, why: str) 
     assert VICTIM not in wire.sent(steps.RELEASE)
 
 
+OTHER = {"ring": bytes(32), "shared": np.array([1, 1, 1, 1, 0], bool), "alive": np.array([1, 1, 1, 1, 0], bool)}
+
+
+@pytest.mark.parametrize("what", [None, *OTHER])
+def test_m3_neighbours_that_were_shown_another_ring_or_other_sets_make_no_quorum(what: str | None) -> None:
+    """The neighbours sign what the server showed them; what it showed this client is all the same but for one thing."""
+    federation = Federation("secaggplus")
+    sessions = federation.keep_sessions()
+    spec = federation.spec()
+
+    def signed_elsewhere(body: bytes) -> bytes:
+        victim: Any = sessions[VICTIM]
+        shown = {"ring": victim._ring, "shared": np.ones(5, bool), "alive": np.ones(5, bool)}
+        statement = victim.statement(**shown | ({what: OTHER[what]} if what else {}))
+        head = set_bytes(4)
+        signing = np.flatnonzero(decode_mask(body[:head], 4))
+        names = [victim.names[victim._neighbours[slot]] for slot in signing]
+        return body[:head] + b"".join(federation.driver.identities[name].sign(statement) for name in names)
+
+    federation.wire = wire = Altering(federation, spec, steps.QUORUM, signed_elsewhere, to=[VICTIM])
+    why = refusal(federation, spec)
+    assert ("did not sign the client sets that this client was shown" in why) == (what is not None)
+    assert (VICTIM in wire.sent(steps.RELEASE)) == (what is None)
+
+
 @pytest.mark.parametrize("views", [1, 2])
 def test_clients_that_were_told_different_survivors_release_nothing(views: int) -> None:
     """The server tells two of five that site-4 is lost: neither side finds three neighbours of its own mind."""
@@ -140,3 +167,41 @@ def test_m5_the_same_request_gets_the_same_answer_and_another_none(step: int) ->
     changed = federation.forge(SERVER, VICTIM, spec, step, asked[0][HEADER_BYTES:])
     with pytest.raises(Rejected, match="equivocation"):
         sessions[VICTIM].receive(SERVER, changed)
+
+
+@pytest.mark.parametrize("name", ["secaggplus", "secaggplus passive"])
+def test_m1_a_state_that_is_restored_releases_for_no_other_survivors(name: str) -> None:
+    """Rule 7 of the list: restored, and told of other survivors, it would give the other kind of each share."""
+    federation = Federation(name)
+    sessions = federation.keep_sessions()
+    spec = federation.spec()
+    before: dict[int, bytes] = {}
+    told: dict[int, Letter] = {}
+
+    def wire(letter: Letter) -> Iterable[Letter]:
+        if letter.kind == "frame" and letter.to == VICTIM and step_of(letter) in (steps.ALIVE, steps.QUORUM):
+            before[step_of(letter)] = sessions[VICTIM].dump()
+            told[step_of(letter)] = letter
+        return (letter,)
+
+    federation.wire = wire
+    federation.check(federation.round(spec=spec))
+    party = federation.driver.party(VICTIM)
+
+    def tell(alive: list[int]) -> None:
+        """A session restored from before it was told of survivors. Where they must be signed, all sign it."""
+        fork: Any = federation.backend.session(spec, party, state=before[steps.ALIVE])
+        everybody = federation.names
+        body = sets(everybody, [everybody[one] for one in alive], everybody)
+        list(fork.receive(SERVER, federation.forge(SERVER, VICTIM, spec, steps.ALIVE, body)))
+        if steps.QUORUM in told:
+            neighbours = [fork.names[one] for one in fork._neighbours][: fork._threshold]
+            signatures = [federation.driver.identities[one].sign(fork._statement) for one in neighbours]
+            mask = np.zeros(len(fork._neighbours), bool)
+            mask[: fork._threshold] = True
+            quorum = encode_mask(mask) + b"".join(signatures)
+            list(fork.receive(SERVER, federation.forge(SERVER, VICTIM, spec, steps.QUORUM, quorum)))
+
+    tell([0, 1, 2, 3, 4])  # the same again
+    with pytest.raises(Aborted, match="released for other survivors: the session was restored twice from one state"):
+        tell([0, 1, 2, 3])

@@ -92,10 +92,12 @@ def test_m15_masked_values_are_uniform_the_top_value_included(suite: str, bits: 
         (np.zeros((3, 2), np.uint32), r"not to uint32\[3, 2\]"),
         (np.zeros(6, np.uint32)[::2], r"in place: uint32\[3\] is not contiguous and writeable"),
         (np.frombuffer(bytes(12), np.uint32), "is not contiguous and writeable"),
+        ([1, 2], "uint32 or uint64, not to a list"),
+        (memoryview(bytes(8)), "uint32 or uint64, not to a memoryview"),
     ],
 )
 def test_what_cannot_be_masked_in_place_is_refused(vector: Any, why: str) -> None:
-    before = vector.copy()
+    before = np.array(vector)
     with pytest.raises(Refused, match=why):
         apply_masks(vector, [(stream(1), 1)])
     np.testing.assert_array_equal(vector, before)

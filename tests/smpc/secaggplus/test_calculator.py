@@ -23,7 +23,7 @@ from smpc.secaggplus.calculator import (
     share_of,
     tail,
 )
-from smpc.secaggplus.draw import ATTEMPTS
+from smpc.secaggplus.draw import ATTEMPTS, void
 from smpc.secaggplus.parameters import SecAggPlusParameters, attained, cohort, neighbourhood
 
 
@@ -169,7 +169,7 @@ def test_an_active_server_may_choose_among_draws_and_the_degree_allows_for_it() 
     given = cohort(read(), roster=1000, present=1000)
     assert given.draws == 1000 * ATTEMPTS
     chosen = neighbourhood(read(), roster=1000, present=1000)
-    assert chosen == Neighbourhood(54, 39)
+    assert chosen == Neighbourhood(55, 40)
     assert privacy_failure(given, chosen) <= Fraction(1, 2**40)
     assert privacy_failure(given, choose(assumed(1000, 0.05, 0.05, "active"))) > Fraction(1, 2**40)
 
@@ -214,4 +214,15 @@ def test_a_threshold_over_the_degree_is_refused() -> None:
 def test_what_is_attained_is_said_in_words() -> None:
     text = attained(read(degree=10, threat="passive", acknowledge_weak_parameters=True), 1000)
     assert text.startswith("degree 10, threshold 7: a passive server with 50 of 1000 clients singles one out with a")
-    assert "with a probability of up to 0; 1 dropouts end the round with up to 0" in attained(read(), 10)
+    assert attained(read(), 10).endswith("never singles one out; a round that loses 1 of them never ends without a sum")
+    assert attained(read(), 3).endswith("a round that loses 1 of them may end without a sum")
+
+
+def test_what_is_attained_counts_losses_at_the_draw() -> None:
+    wide = read(degree=400, threshold=205, acknowledge_weak_parameters=True)
+    given, around = cohort(wide, roster=1000, present=1000), Neighbourhood(400, 205)
+    worst = void(1000, given.corrupt, given.dropped)
+    assert worst > 2**20 * loss(given, around)
+    assert attained(wide, 1000).endswith(f"ends without a sum with a probability of up to 2^-{bits(worst):.1f}")
+    assert void(1000, 50, 50) < Fraction(1, 2**50)
+    assert void(1000, 50, 100) < Fraction(1, 2**40)

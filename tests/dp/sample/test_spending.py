@@ -1,0 +1,48 @@
+"""What is charged, and that another accountant agrees."""
+
+from __future__ import annotations
+
+import pytest
+
+from dp.accountant import Charge, composed_epsilon
+from dp.sample.spending import Spending, epsilon_of, solve_noise_multiplier
+from secagg.errors import Refused
+
+SETTINGS = [
+    (1.0, 0.01, 10_000, 1e-5),
+    (1.0, 0.1, 300, 1e-5),
+    (0.8, 0.2, 150, 1e-4),
+    (3.0, 0.2, 3000, 1e-6),
+    (1.2, 0.08, 390, 1e-5),
+    (2.0, 1.0, 15, 1e-5),
+]
+
+
+@pytest.mark.parametrize(("multiplier", "rate", "steps", "delta"), SETTINGS)
+def test_d10_a_second_accountant_agrees_within_one_percent(
+    multiplier: float, rate: float, steps: int, delta: float
+) -> None:
+    by_loss_distributions = composed_epsilon([Charge(multiplier, steps, rate)], delta=delta)
+    assert epsilon_of(((multiplier, rate, steps),), delta) == pytest.approx(by_loss_distributions, rel=0.01)
+
+
+def test_every_owner_has_an_account_and_the_worst_one_is_claimed() -> None:
+    spending = Spending()
+    assert spending.worst(1e-5) == (0.0, ())
+    for owner, steps, rate in (("small", 10, 0.5), ("large", 40, 0.05)):
+        for _ in range(steps):
+            spending.step(owner, noise_multiplier=1.0, sample_rate=rate)
+    assert (spending.steps("small"), spending.steps("large"), spending.steps("nobody")) == (10, 40, 0)
+    expected = {owner: epsilon_of(spending.history(owner), 1e-5) for owner in ("small", "large")}
+    assert spending.worst(1e-5) == (max(expected.values()), ((1.0, 0.5, 10),))
+
+
+@pytest.mark.parametrize(("target", "rate", "steps"), [(1.0, 0.02, 500), (8.0, 0.1, 390), (50.0, 1.0, 30)])
+def test_the_noise_that_is_solved_for_meets_the_target_and_little_more(target: float, rate: float, steps: int) -> None:
+    multiplier = solve_noise_multiplier(target, 1e-5, sample_rate=rate, steps=steps)
+    assert 0.98 * target <= epsilon_of(((multiplier, rate, steps),), 1e-5) <= target
+
+
+def test_a_target_that_no_noise_reaches_is_refused() -> None:
+    with pytest.raises(Refused, match=r"target_epsilon is 0\.01, expected at least 0\.05"):
+        solve_noise_multiplier(0.01, 1e-5, sample_rate=0.5, steps=10)
