@@ -154,4 +154,5 @@ def _unit(images: Tensor) -> Tensor:
     flat = images.double().flatten(1)
     centred = flat - flat.mean(1, keepdim=True)
     length = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-    return centred / length.clamp(min=1e-12)
+    unit: Tensor = centred / length.clamp(min=1e-12)
+    return unit

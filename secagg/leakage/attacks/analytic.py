@@ -78,7 +78,8 @@ def _direction(weight: Tensor, offset: Tensor, scale: Tensor, high: float) -> Te
     if direction.sum() < 0:
         direction = -direction
     brightest = direction.argmax()
-    return (direction * (offset + scale * high)[brightest] / direction[brightest])[None]
+    inputs: Tensor = direction * (offset + scale * high)[brightest] / direction[brightest]
+    return inputs[None]
 
 
 def _apart(quotients: Tensor, count: int) -> Tensor:

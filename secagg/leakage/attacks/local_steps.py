@@ -116,8 +116,8 @@ def simulate(matching: Matching, images: Tensor, labels: Tensor, local: LocalTra
     sent = matching.parameters
     weights: Sequence[Tensor] = sent
     buffers = {name: buffer.clone() for name, buffer in matching.model.named_buffers()}
-    for copy in images.split(len(labels)):
-        for batch, answers in zip(copy.split(local.batch_size), labels.split(local.batch_size), strict=True):
+    for copy in _parts(images, len(labels)):
+        for batch, answers in zip(_parts(copy, local.batch_size), _parts(labels, local.batch_size), strict=True):
             state = dict(zip(names, weights, strict=True)) | buffers
             outputs = torch.func.functional_call(matching.model, state, (batch,))
             step = torch.autograd.grad(matching.loss(outputs, answers), list(weights), create_graph=True)
@@ -127,7 +127,7 @@ def simulate(matching: Matching, images: Tensor, labels: Tensor, local: LocalTra
 
 def _invariance(images: Tensor, epochs: int) -> tuple[float, Tensor]:
     """The mean squared distance between the passes' mean images, over all pairs, and its slope."""
-    copies = images.detach().unflatten(0, (epochs, -1)).requires_grad_()
+    copies = images.detach().reshape(epochs, -1, *images.shape[1:]).requires_grad_()
     means = copies.mean(1)
     gaps = means[:, None] - means[None]
     apart = gaps.square().mean() * epochs / (epochs - 1)
@@ -137,7 +137,12 @@ def _invariance(images: Tensor, epochs: int) -> tuple[float, Tensor]:
 
 def _merge(images: Tensor, seen: Observation) -> Tensor:
     """The mean over the passes, each copy brought into the order of the first."""
-    copies = list(images.split(seen.examples))
+    copies = _parts(images, seen.examples)
     aligned = [copies[0], *(copy[match(copy, copies[0], value_range=seen.value_range)] for copy in copies[1:])]
     low, high = seen.value_range
     return torch.stack(aligned).mean(0).clamp(low, high)
+
+
+def _parts(rows: Tensor, size: int) -> list[Tensor]:
+    """The rows in order, `size` at a time, the last part with what is left."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -25,11 +25,13 @@ def learn_randomness(model: nn.Module, seen: Observation, dtype: torch.dtype, se
 
     def note(layer: HeldDropout | VariationalBottleneck, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         layers.append(layer)
-        is_dropout = isinstance(layer, HeldDropout)
-        shapes.append(output.shape if is_dropout else torch.Size((len(output), layer.decode.in_features)))
+        if isinstance(layer, HeldDropout):
+            shapes.append(output.shape)
+        else:
+            shapes.append(torch.Size((len(output), layer.decode.in_features)))
 
     hooks = [
-        layer.register_forward_hook(note)  # type: ignore[arg-type]
+        layer.register_forward_hook(note)
         for layer in model.modules()
         if isinstance(layer, VariationalBottleneck) or (isinstance(layer, HeldDropout) and layer.training)
     ]

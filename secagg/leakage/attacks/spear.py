@@ -139,7 +139,8 @@ def _null_vectors(live: Tensor, size: int, chance: torch.Generator) -> Tensor:
     rows = live[sets]
     rows = rows / rows.norm(dim=2, keepdim=True)
     # The last column of a complete QR is orthogonal to all the others.
-    return torch.linalg.qr(rows.mT, mode="complete").Q[:, :, -1]
+    vectors: Tensor = torch.linalg.qr(rows.mT, mode="complete").Q[:, :, -1]
+    return vectors
 
 
 def _distinct(columns: Tensor, sparsity: Tensor, *, limit: int) -> tuple[Tensor, Tensor]:

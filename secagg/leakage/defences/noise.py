@@ -71,7 +71,8 @@ class LocalDP(Defence):
         def laplace(shape: torch.Size) -> Tensor:
             first, second = torch.rand((2, *shape), generator=chance, dtype=torch.float64)
             # The difference of two exponential draws; 1 - u is never 0.
-            return scale * ((1 - second).log() - (1 - first).log())
+            noise: Tensor = scale * ((1 - second).log() - (1 - first).log())
+            return noise
 
         return _noisy(seen, self.clip_l1, 1, laplace, math.sqrt(2) * scale)
 

@@ -60,7 +60,8 @@ def _apply(policy: str, images: Tensor, uniform: Tensor) -> Tensor:
         return torch.where(first[:, None, None, None] < 0.5, 1 - images, images)
     if policy == "contrast":
         mean = images.mean((1, 2, 3), keepdim=True)
-        return mean + (images - mean) * (0.3 + 0.7 * first)[:, None, None, None]
+        flatter: Tensor = mean + (images - mean) * (0.3 + 0.7 * first)[:, None, None, None]
+        return flatter
     zero, one = torch.zeros_like(first), torch.ones_like(first)
     if policy == "shift":
         # The image is two units wide.
