@@ -247,7 +247,9 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
     )
     sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
     engine.check(cohort(list(sites), experiment.algorithm.clients_per_round, seed=seed, round_number=1))
-    ledgers = open_ledgers(experiment, composition, engine, list(sites))
+    ledgers = open_ledgers(
+        experiment, composition, engine, {client.name: len(client.train) for client in federation.clients}
+    )
     return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, ledgers, weights)
 
 
