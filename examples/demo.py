@@ -60,7 +60,7 @@ def main() -> None:
 
 def table(summaries: dict[str, RunSummary]) -> Table:
     rows = Table(title="FedProx, 8 clients, Dirichlet 0.3, digits, 15 rounds")
-    rows.add_column("backend")
+    rows.add_column("backend", no_wrap=True)
     for column in ("accuracy", "epsilon", "bytes a client, a round", "seconds"):
         rows.add_column(column, justify="right")
     rows.add_column("what the server saw")
