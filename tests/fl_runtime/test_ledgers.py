@@ -62,7 +62,7 @@ def test_every_site_is_charged_for_every_round_before_it_trains(
     assert sheet["ledger"]["spent"] == sheet["differential_privacy"]["epsilon"] == epsilon(5.0, 2, delta=1e-5)
     assert (sheet["ledger"]["population"], sheet["ledger"]["rolled_back_disk"]) == ("digits", "not protected")
     text = (tmp_path / "run" / "datasheet.md").read_text()
-    assert "there is no witness" in text
+    assert "\n- a ledger whose disk is put back to an older copy: there is no witness\n" in text
     assert "a rolled-back disk: not protected" in text
 
 
