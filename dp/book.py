@@ -38,6 +38,8 @@ GENESIS = "0" * 64
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DOMAIN = b"dp/v1/ledger"
 _FIELDS = {"body", "hash", "index", "kind", "previous", "torn"}
+# The grid of the privacy loss: a ten times finer one claims up to a thousandth less, and takes seven times as long.
+_STEP = 1e-3
 Unit = Literal["client", "sample"]
 
 
@@ -109,9 +111,9 @@ class Book:
             return 0.0
         if self.torn:
             # A torn line may have been any of them: it counts as the costliest.
-            alone = {charge: composed_epsilon([charge], delta=budget.delta) for charge in set(charges)}
+            alone = {charge: _epsilon([charge], budget) for charge in set(charges)}
             charges += [max(alone, key=alone.__getitem__)] * self.torn
-        return composed_epsilon(charges, delta=budget.delta)
+        return _epsilon(charges, budget)
 
     def read(self, data: bytes) -> int:
         """Take what stands behind the last entry, and return how many bytes of it are settled.
@@ -176,6 +178,10 @@ class Book:
             self.accounts[body["population"], body["unit"]].charges.append(charge)
         else:
             raise Refused(f"its kind is {kind[:80]!r}")
+
+
+def _epsilon(charges: list[Charge], budget: Budget) -> float:
+    return composed_epsilon(charges, delta=budget.delta, finest_step=_STEP)
 
 
 def grant_body(budget: Budget) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
         *(f"- {text}" for text in claims["limitations"]),
         *(f"- the epsilon rests on this: {text}" for text in (privacy or {}).get("assumptions", ())),
         *(f"- the epsilon, with a warning: {text}" for text in (privacy or {}).get("warnings", ())),
-        *_unwitnessed(sheet),
+        *(f"- {text}" for text in _unwitnessed(sheet)),
         "- the sum itself: what it says of single rows is not measured here",
     ]
     if claims["experimental"]:

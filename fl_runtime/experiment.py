@@ -6,7 +6,7 @@
     [algorithm]  name and its hyper-parameters, clients_per_round, server_lr
     [training]   local_epochs or local_steps, batch_size, optimizer, lr, momentum
     [privacy]    backend and its parameters, flat; value_bound, max_weight, modulus_bits, minimum_cohort
-    [engine]     name
+    [engine]     name, dropout_rate
 
 Importing this module loads no torch and no scikit-learn.
 """
@@ -159,9 +159,14 @@ class Privacy(Section):
 
 
 class Engine(Section):
-    """Where the parties run: `local` is in this process."""
+    """Where the parties run: `local` is in this process.
+
+    `dropout_rate` is the share of each round's clients that vanish in mid-round, once keys are agreed: a simulation of
+    what happens to the others, drawn from the seed, rounded down.
+    """
 
     name: Literal["local"] = "local"
+    dropout_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Experiment(Section):

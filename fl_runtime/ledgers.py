@@ -6,7 +6,7 @@ allow it (`dp.ledger`). The server is the witness, if it is given a file (`dp.wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fl_runtime.engines.local import LocalEngine
 from fl_runtime.experiment import Experiment
 from secagg.errors import Aborted, Refused, Rejected, VerificationFailed
 from secagg.identity import PartyId, PublicIdentity
+from secagg.protocol import Training
 from secagg.registry import Composition
 
 
@@ -27,7 +28,7 @@ class Ledgers:
     Args:
         ledgers: by site.
         budget: what the site grants its population.
-        charge: what one round costs each unit of it.
+        charges: what one round costs each unit of it, by site.
         run: the run's identifier, hex.
         witness: with the identity under which the sites know it, or None.
     """
@@ -37,11 +38,11 @@ class Ledgers:
         ledgers: Mapping[PartyId, Ledger],
         *,
         budget: Budget,
-        charge: Charge,
+        charges: Mapping[PartyId, Charge],
         run: str,
         witness: tuple[Witness, PublicIdentity] | None,
     ) -> None:
-        self._ledgers, self._budget, self._charge, self._run = ledgers, budget, charge, run
+        self._ledgers, self._budget, self._charges, self._run = ledgers, budget, charges, run
         self._witness = witness
 
     def spend(self, site: PartyId, round_number: int) -> None:
@@ -64,7 +65,7 @@ class Ledgers:
 
     def _charge_round(self, site: PartyId, round_number: int) -> Head:
         ledger = self._ledgers[site]
-        return ledger.spend(self._charge, budget=self._budget, run=self._run, round_number=round_number)
+        return ledger.spend(self._charges[site], budget=self._budget, run=self._run, round_number=round_number)
 
     def facts(self) -> dict[str, Any]:
         """For the data sheet: the budget, and the most that a site has spent of it, in this run and those before."""
@@ -80,9 +81,9 @@ class Ledgers:
 
 
 def open_ledgers(
-    experiment: Experiment, composition: Composition, engine: LocalEngine, sites: Sequence[PartyId]
+    experiment: Experiment, composition: Composition, engine: LocalEngine, rows: Mapping[PartyId, int]
 ) -> Ledgers | None:
-    """The ledgers that the experiment asks for, or None.
+    """The ledgers that the experiment asks for, or None. `rows` has every site's number of rows to train on.
 
     Raises:
         Refused: the backend claims no privacy that could be charged, or a file cannot be opened.
@@ -94,16 +95,14 @@ def open_ledgers(
     spent = composition.spent(1)
     if spent is None:
         raise Refused(f"privacy.ledger: {privacy.backend!r} claims no differential privacy, there is nothing to charge")
-    if spent["unit"] != "client":
-        raise Refused(f"privacy.ledger: {privacy.backend!r} protects one {spent['unit']}, ledgers here count clients")
-    if spent["accountant"] != ACCOUNTANT:
-        raise Refused(
-            f"privacy.ledger: ledgers add up by {ACCOUNTANT}, and this noise has none; mechanism = 'gaussian' has"
-        )
+    charges = {
+        site: _round_charge(experiment, composition.training, spent, site, count) for site, count in rows.items()
+    }
     budget = Budget(
         population=privacy.ledger_population or experiment.data.dataset,
         epsilon=privacy.ledger_epsilon,
         delta=privacy.ledger_delta or 1e-5,
+        unit=spent["unit"],
     )
     witness = None
     if privacy.ledger_witness is not None:
@@ -114,10 +113,25 @@ def open_ledgers(
     except OSError as error:
         raise Refused(f"privacy.ledger: {folder}: cannot make the folder: {error.strerror}") from None
     return Ledgers(
-        {site: Ledger(folder / f"{site}.ledger", site) for site in sites},
+        {site: Ledger(folder / f"{site}.ledger", site) for site in rows},
         budget=budget,
-        # Whoever sees the roster knows who took part: a round is charged in full.
-        charge=Charge(spent["noise_multiplier"]),
+        charges=charges,
         run=engine.run,
         witness=witness,
     )
+
+
+def _round_charge(
+    experiment: Experiment, training: Training | None, spent: Mapping[str, Any], site: PartyId, rows: int
+) -> Charge:
+    """What one round costs each unit of the site's data."""
+    if training is not None:
+        settings = experiment.training
+        steps = settings.steps(rows)
+        return Charge(**training.charge(rows=rows, batch_size=settings.batch_size, steps=steps, owner=site))
+    if spent["accountant"] != ACCOUNTANT:
+        raise Refused(
+            f"privacy.ledger: ledgers add up by {ACCOUNTANT}, and this noise has none; mechanism = 'gaussian' has"
+        )
+    # Whoever sees the roster knows who took part: a round is charged in full.
+    return Charge(spent["noise_multiplier"])

@@ -30,7 +30,7 @@ from fl_runtime.experiment import Experiment
 from fl_runtime.journal import Journal, NoJournal, Recorder
 from fl_runtime.ledgers import Ledgers, open_ledgers
 from fl_runtime.metrics import Evaluation, evaluate
-from fl_runtime.sampling import cohort
+from fl_runtime.sampling import cohort, vanishing
 from fl_runtime.site import Site
 from fl_runtime.task import Task
 from secagg.admission import Policy
@@ -261,7 +261,9 @@ def prepare(
     )
     sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
     engine.check(cohort(list(sites), experiment.algorithm.clients_per_round, seed=seed, round_number=1))
-    ledgers = open_ledgers(experiment, composition, engine, list(sites))
+    ledgers = open_ledgers(
+        experiment, composition, engine, {client.name: len(client.train) for client in federation.clients}
+    )
     return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, ledgers, weights)
 
 
@@ -274,6 +276,7 @@ class Rounds:
         self.encoding = prepared.encoding
         self.outcomes: list[Outcome] = []
         self.number = 0
+        self.vanishing: frozenset[str] = frozenset()
         self.task_bytes = 0
         self.saturated = 0
 
@@ -288,6 +291,8 @@ class Rounds:
             round_number=number,
         )
         self.number = number
+        rate = experiment.engine.dropout_rate
+        self.vanishing = vanishing(chosen, rate, seed=experiment.experiment.seed, round_number=number)
         outcome = prepared.engine.round(number, task, chosen, self._update, encoding=self.encoding)
         # Behind the model's coordinates stand those of the layers.
         mean = layout.unflatten(outcome.result.mean()[: layout.size])
@@ -301,7 +306,9 @@ class Rounds:
         trainer, weights = self._prepared.trainer, self.weights
         return evaluate(self._prepared.federation, lambda features: trainer.predict(weights, features))
 
-    def _update(self, name: str, task: bytes) -> tuple[NDArray[np.float32], int]:
+    def _update(self, name: str, task: bytes) -> tuple[NDArray[np.float32], int] | None:
+        if name in self.vanishing:
+            return None
         encoding, ledgers, cap = self.encoding, self._prepared.ledgers, self._prepared.experiment.privacy.weight_cap
         if ledgers is not None:
             # Before anything of this round depends on the site's rows.

@@ -22,3 +22,13 @@ def cohort(clients: Sequence[Client], size: int | None, *, seed: int, round_numb
         raise Refused(f"clients_per_round: expected 1 to {len(clients)}, got {size}")
     chosen = generator(seed, "cohort", round_number).choice(len(clients), size=size, replace=False)
     return tuple(clients[index] for index in sorted(chosen))
+
+
+def vanishing(clients: Sequence[Client], rate: float, *, seed: int, round_number: int) -> frozenset[Client]:
+    """Those of `clients` that a simulation lets vanish in mid-round: floor(rate * len(clients)), uniformly.
+
+    The draw depends on `seed` and `round_number` alone.
+    """
+    size = int(rate * len(clients))
+    lost = generator(seed, "dropout", round_number).choice(len(clients), size=size, replace=False)
+    return frozenset(clients[index] for index in lost)

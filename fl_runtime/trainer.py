@@ -141,7 +141,7 @@ class Trainer:
         """The same number of steps, by what `private` makes of them; the loss is the mean over all samples drawn."""
         # Over the tensors of the model, views of the flat ones: clipping goes layer by layer.
         optimizer = _optimizer([p for p in self._module.parameters() if p.requires_grad], training)
-        steps = _steps(len(data), training)
+        steps = training.steps(len(data))
         loader = private.loader(data, batch_size=training.batch_size, steps=steps)
         criterion = functools.partial(self._loss, reduction="none")
         total, drawn = torch.zeros(()), 0
@@ -185,14 +185,9 @@ def _optimizer(parameters: list[torch.Tensor], training: Training) -> torch.opti
     return torch.optim.SGD(parameters, lr=training.lr, momentum=training.momentum, foreach=False)
 
 
-def _steps(rows: int, training: Training) -> int:
-    """The optimiser steps of a client with so many rows."""
-    return training.local_steps or math.ceil(rows / training.batch_size) * (training.local_epochs or 1)
-
-
 def _batches(rows: int, training: Training) -> Iterator[torch.Tensor]:
     """Indices of each step's batch: shuffled passes over the rows, as many as the settings ask for."""
-    left = _steps(rows, training)
+    left = training.steps(rows)
     while left > 0:
         batches = _cut(torch.randperm(rows), training.batch_size)[:left]
         yield from batches

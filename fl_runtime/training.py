@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -33,3 +34,7 @@ class Training(Section):
         if self.momentum and self.optimizer != "sgd":
             raise ValueError(f"momentum belongs to optimizer 'sgd', not to {self.optimizer!r}")
         return self
+
+    def steps(self, rows: int) -> int:
+        """The optimiser steps of a client with so many rows in one round."""
+        return self.local_steps or math.ceil(rows / self.batch_size) * (self.local_epochs or 1)

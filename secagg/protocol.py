@@ -265,6 +265,12 @@ class Training(Protocol):
     def loader(self, dataset: Any, *, batch_size: int, steps: int) -> Any:
         """The loader that `wrap` takes: `steps` batches of `batch_size` samples on average."""
 
+    def charge(self, *, rows: int, batch_size: int, steps: int, owner: str = "") -> Mapping[str, Any]:
+        """What so many steps will cost each of `owner`'s samples: `noise_multiplier`, `steps` and `sampling_rate`.
+
+        For ledgers, which are paid before anything depends on the samples.
+        """
+
     def wrap(self, model: Any, optimizer: Any, loader: Any, criterion: Any, *, owner: str = "") -> Steps:
         """Train `model` on the samples of `owner`; `criterion` gives one loss a sample."""
 

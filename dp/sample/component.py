@@ -103,6 +103,16 @@ class SampleLevel:
 
         return poisson_loader(dataset, batch_size=batch_size, steps=steps, rng=self._rng)
 
+    def charge(self, *, rows: int, batch_size: int, steps: int, owner: str = "") -> Mapping[str, Any]:
+        """What so many steps will cost each sample of `owner`, as arguments of `dp.accountant.Charge`.
+
+        Raises `Refused` as `wrap` does, for noise that cannot be solved for.
+        """
+        from dp.sample.poisson import sample_rate
+
+        rate = sample_rate(rows, batch_size)
+        return {"noise_multiplier": self._noise_for(owner, rate, steps), "steps": steps, "sampling_rate": rate}
+
     def wrap(
         self, model: nn.Module, optimizer: Optimizer, loader: DataLoader[Any], criterion: Criterion, *, owner: str = ""
     ) -> PrivateSteps:

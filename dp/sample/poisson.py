@@ -52,6 +52,11 @@ class SecretPoissonSampler(UniformWithReplacementSampler):  # type: ignore[misc]
             yield torch.from_numpy(chosen)
 
 
+def sample_rate(rows: int, batch_size: int) -> float:
+    """The chance of each of `rows` samples to be in a batch that holds `batch_size` on average, or all of them."""
+    return min(batch_size, rows) / rows
+
+
 def poisson_loader(dataset: Any, *, batch_size: int, steps: int, rng: Rng = secrets.token_bytes) -> DataLoader[Any]:
     """A loader of `steps` Poisson samples of `dataset`, of `batch_size` samples *on average*, some perhaps empty.
 
@@ -66,7 +71,7 @@ def poisson_loader(dataset: Any, *, batch_size: int, steps: int, rng: Rng = secr
         raise Refused(
             f"dp-sgd: {len(dataset)} samples, batch_size {batch_size}, steps {steps}: expected at least 1 of each"
         )
-    rate = min(batch_size, len(dataset)) / len(dataset)
+    rate = sample_rate(len(dataset), batch_size)
     sampler = SecretPoissonSampler(num_samples=len(dataset), sample_rate=rate, steps=steps, rng=rng)
     if isinstance(dataset, TensorDataset):
         return DataLoader(dataset, sampler=sampler, batch_size=None)

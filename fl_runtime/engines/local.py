@@ -16,7 +16,7 @@ from secagg.participation import Participation
 from secagg.protocol import Backend, Rng
 from secagg.vectors import Layout
 
-Update = Callable[[PartyId, bytes], tuple[NDArray[np.float32], int]]
+Update = Callable[[PartyId, bytes], tuple[NDArray[np.float32], int] | None]
 
 
 class LocalEngine:
@@ -78,6 +78,8 @@ class LocalEngine:
         self, number: int, task: bytes, cohort: Sequence[PartyId], update: Update, *, encoding: FixedPoint | None = None
     ) -> Outcome:
         """Run one round among `cohort`: `update(site, task)` trains when the protocol wants that site's vector.
+
+        A site whose `update` gives None vanishes there, without a word.
 
         `encoding` is that of this round, where it is not the engine's.
         """

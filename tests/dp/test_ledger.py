@@ -60,7 +60,8 @@ def test_d6_charges_of_any_kind_and_run_share_one_budget(path: Path) -> None:
     spend(ledger, CHARGE, Budget(population="lungs", epsilon=8.0, delta=1e-5))
     book = read_book(path)
     assert book.epsilon(BUDGET) == composed_epsilon([CHARGE, Charge(4.0)], delta=1e-5) == ledger.epsilon(BUDGET)
-    assert book.epsilon(samples) == composed_epsilon([Charge(1.2, 100, 0.01)], delta=1e-6)
+    finest = composed_epsilon([Charge(1.2, 100, 0.01)], delta=1e-6)
+    assert finest <= book.epsilon(samples) <= finest * 1.001
     assert {key: len(account.charges) for key, account in book.accounts.items()} == {
         ("heart", "client"): 2,
         ("heart", "sample"): 1,

@@ -62,7 +62,7 @@ def test_every_site_is_charged_for_every_round_before_it_trains(
     assert sheet["ledger"]["spent"] == sheet["differential_privacy"]["epsilon"] == epsilon(5.0, 2, delta=1e-5)
     assert (sheet["ledger"]["population"], sheet["ledger"]["rolled_back_disk"]) == ("digits", "not protected")
     text = (tmp_path / "run" / "datasheet.md").read_text()
-    assert "there is no witness" in text
+    assert "\n- a ledger whose disk is put back to an older copy: there is no witness\n" in text
     assert "a rolled-back disk: not protected" in text
 
 
@@ -133,3 +133,33 @@ def test_the_settings_in_a_run_directory_name_the_same_ledgers(folder: Path, tmp
     run(folder, rounds=1, output=tmp_path / "run")
     again = load(tmp_path / "run" / "experiment.toml")
     assert again.privacy.ledger == str(folder.resolve())
+
+
+DP_SGD = ("privacy.backend=dp-sgd+smpc", "privacy.noise_multiplier=1.0", "training.batch_size=64")
+
+
+def test_samples_are_charged_for_every_step_under_their_own_sampling_rate(folder: Path, tmp_path: Path) -> None:
+    run(folder, *DP_SGD, output=tmp_path / "run")
+    book = read_book(folder / "client-0.ledger")
+    first, second = book.accounts["digits", "sample"].charges
+    assert first == second == Charge(1.0, steps=first.steps, sampling_rate=first.sampling_rate)
+    assert first.steps > 1
+    assert 0 < first.sampling_rate < 1
+    sheet = sheet_of(tmp_path / "run")
+    claimed = sheet["differential_privacy"]["epsilon"]
+    # Two accountants: Opacus' PRV claims up to 0.01 more, the ledger's grid up to a thousandth.
+    assert sheet["ledger"]["unit"] == "sample"
+    assert sheet["ledger"]["spent"] == pytest.approx(claimed, rel=0.02)
+
+
+def test_d6_a_site_whose_samples_have_no_budget_left_does_not_train(folder: Path) -> None:
+    run(folder, *DP_SGD, rounds=1)
+    spent = read_book(folder / "client-0.ledger").epsilon(BUDGET.model_copy(update={"unit": "sample"}))
+    with pytest.raises(Aborted, match="the privacy budget of 'digits' is exhausted"):
+        run(folder.with_name("others"), *DP_SGD, f"privacy.ledger_epsilon={spent / 2}", rounds=1)
+
+
+def test_d5_a_run_of_dp_sgd_that_is_started_again_is_charged_again(folder: Path) -> None:
+    run(folder, *DP_SGD, rounds=1)
+    run(folder, *DP_SGD, rounds=1)
+    assert len(read_book(folder / "client-0.ledger").accounts["digits", "sample"].charges) == 2

@@ -58,6 +58,15 @@ def test_the_settings_in_a_run_directory_run_again_to_the_same_model(tmp_path: P
     assert (tmp_path / "a" / "model.npz").read_bytes() == (tmp_path / "b" / "model.npz").read_bytes()
 
 
+@pytest.mark.parametrize("backend", ["plain", "secaggplus"])
+def test_clients_that_vanish_in_mid_round_cost_nobody_else_the_sum(backend: str, tmp_path: Path) -> None:
+    settings = [f"privacy.backend={backend}", "experiment.rounds=2", "engine.dropout_rate=0.25"]
+    run_experiment(load(EXAMPLES / "digits.toml", settings), output=tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()][-2:]
+    assert [(len(line["contributors"]), len(line["dropped"])) for line in lines] == [(6, 2), (6, 2)]
+    assert "4 dropouts" in (tmp_path / "run" / "datasheet.md").read_text()
+
+
 def test_a_shared_key_run_has_its_sum_at_the_clients_and_the_same_model(tmp_path: Path) -> None:
     shared = ("privacy.backend=ckks", "privacy.key_mode=shared", "privacy.acknowledge_shared_key=true")
     protected = run_experiment(load(EXAMPLES / "digits.toml", [*QUICK, *shared]))

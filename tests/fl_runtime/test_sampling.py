@@ -2,7 +2,7 @@ import collections
 
 import pytest
 
-from fl_runtime.sampling import cohort
+from fl_runtime.sampling import cohort, vanishing
 from fl_runtime.seeds import derive
 from secagg.errors import Refused
 
@@ -36,3 +36,10 @@ def test_labels_of_a_seed_cannot_be_confused():
     seeds = [derive(1, "a", 2), derive(1, "a", "2"), derive(1, "a2"), derive(1, "a", 2, 0), derive(12, "a"), derive(1)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_so_many_vanish_and_others_in_every_round():
+    draws = [vanishing(CLIENTS, 0.3, seed=1, round_number=r) for r in range(20)]
+    assert all(len(lost) == 2 and lost < set(CLIENTS) for lost in draws)
+    assert len(set(draws)) > 5
+    assert vanishing(CLIENTS, 0.0, seed=1, round_number=1) == frozenset()
