@@ -47,7 +47,7 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
                 inferred = infer(cell, seen, seed=seed)
                 seen = seen.with_labels(inferred)
                 found.mean("labels_found", label_accuracy(inferred, sight.labels, measure="counts"))
-            if any(part.any() for part in seen.gradient):
+            if _says_something(sight):
                 pictures += scorer.add(found, sight.images, sight.labels, attack(seen, seed=seed))
             else:
                 found.notes = ["every coordinate that is seen is zero"]
@@ -65,7 +65,8 @@ def tune(cell: Cell, model: nn.Module, found: Measured) -> dict[str, Any]:
     if not cell.search:
         return fixed
     trial = cell.model_copy(update={"images": TUNING_IMAGES})
-    practice = [sight for attacked in rounds(trial, model, public=True) for sight in attacked.sights][:TUNING_IMAGES]
+    sights = (sight for attacked in rounds(trial, model, public=True) for sight in attacked.sights)
+    practice = list(itertools.islice(filter(_says_something, sights), TUNING_IMAGES))
     best, best_score = fixed, -np.inf
     for values in itertools.product(*cell.search.values()):
         chosen = fixed | dict(zip(cell.search, values, strict=True))
@@ -74,6 +75,10 @@ def tune(cell: Cell, model: nn.Module, found: Measured) -> dict[str, Any]:
         if score > best_score:
             best, best_score = chosen, score
     return best
+
+
+def _says_something(sight: Sight) -> bool:
+    return any(bool(part.any()) for part in sight.seen.gradient)
 
 
 def _score(cell: Cell, parameters: Mapping[str, Any], practice: list[Sight]) -> float:

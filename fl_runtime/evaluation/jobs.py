@@ -115,12 +115,14 @@ def _do(job: Job, cache: Cache) -> dict[str, Any]:
 
 def _attack(cell: Cell, cache: Cache) -> Measured:
     from fl_runtime.evaluation.checkpoint import checkpoint
+    from fl_runtime.evaluation.private_step import accounted
 
     if cell.family == "membership":
         from fl_runtime.evaluation.membership import infer_members
 
         return infer_members(cell)
-    model = checkpoint(cell, obtain(cell.training(), cache))
+    trained = obtain(cell.training(), cache)
+    model, cell = checkpoint(cell, trained), accounted(cell, trained["spent"])
     if cell.family == "imprint":
         from fl_runtime.evaluation.malicious import imprint
 

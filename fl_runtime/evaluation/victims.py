@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -17,6 +18,7 @@ from fl_runtime.data.catalogue import load as load_dataset
 from fl_runtime.data.dataset import Dataset
 from fl_runtime.evaluation.catalogue import IMAGE_RANGES, build_defence
 from fl_runtime.evaluation.cells import Cell, Part, World
+from fl_runtime.evaluation.private_step import private_step
 from fl_runtime.evaluation.settings import Adversary
 from fl_runtime.evaluation.training import shaped, simulated_rng
 from fl_runtime.seeds import derive
@@ -125,6 +127,7 @@ def _round(cell: Cell, model: nn.Module, images: Tensor, labels: Tensor, *, numb
             know_statistics=setting.statistics == "known",
             seed=derive(cell.world.seed, "client", cell.repeat, number, place),
         )
+        shared = private_step(cell, shared, images[own], labels[own])
         clients.append(Client(f"client-{place:0{width}}", images[own], labels[own], shared))
     recording = record(
         cell.backend.kind,
@@ -142,7 +145,8 @@ def _sighted(cell: Cell, recording: Recording, clients: Sequence[Client]) -> Att
     for view in views(recording, party, colluders):
         if view.vector is not None:
             victims = tuple(by_name[name] for name in view.over)
-            mean = torch.from_numpy(view.vector / len(view.over)).float()
+            own = view.vector[: sum(part.numel() for part in victims[0].shared.gradient)]  # behind it stand the layers'
+            mean = torch.from_numpy(own / len(view.over)).float()
             sights.append(Sight(view, victims, _observation(cell, view, mean, victims)))
     members = {party, *colluders}
     return Attacked(recording, tuple(sights), tuple(client for client in clients if client.name not in members))
@@ -199,9 +203,13 @@ def _layer_noise(backend: Part, planned: int, view: View) -> float:
     """The standard deviation of a backend's own noise on the sum, in the unit of the updates."""
     if not view.noised:
         return 0.0
-    parameters = registry.for_rounds(backend.kind, backend.parameters, planned)
-    privacy = registry.build(backend.kind, parameters).guarantees.privacy
-    return 0.0 if privacy is None else float(privacy["noise_multiplier"] * privacy["clip_l2"])
+    built = registry.build(backend.kind, registry.for_rounds(backend.kind, backend.parameters, planned)).backend
+    whole = float(built.parameters["noise_multiplier"] * built.parameters["clip_l2"])
+    if built.parameters["noise"] == "server":
+        return whole
+    # Every client in the sum put in its share, and so many shares make up the whole.
+    shares = (built.parameters["survivors"] or 1) - (built.parameters["colluders"] or 0)
+    return whole * math.sqrt(len(view.over) / shares)
 
 
 def _pooled(victims: Sequence[Client]) -> Any:

@@ -19,10 +19,10 @@ from secagg import registry
 from secagg.admission import propose
 from secagg.driver import Driver, Letter, Outcome
 from secagg.errors import Refused
-from secagg.fixedpoint import FixedPoint, Integers
+from secagg.fixedpoint import Integers
 from secagg.guarantees import Guarantees
 from secagg.identity import SERVER, PartyId
-from secagg.layered import Layered
+from secagg.layered import Layered, fit_encoding
 from secagg.protocol import Backend, Party, Rng, SecureSum, Send, Session, Traffic
 from secagg.spec import RoundSpec, task_digest
 from secagg.vectors import Layout
@@ -104,12 +104,13 @@ def record(
     backend: Backend = Layered(layers, recorder) if layers else recorder
     uniform = backend.guarantees.uniform_weights
     weights = dict.fromkeys(vectors, 1) if weights is None or uniform else weights
-    encoding = FixedPoint.fit(
+    encoding = fit_encoding(
+        backend,
         clients=len(vectors),
         value_bound=value_bound or bound,
+        size=layout.size,
         max_weight=max(weights.values()),
         divisor=len(vectors) if uniform else None,
-        sum_bits=backend.sum_bits,
     )
     letters: list[Letter] = []
     rounds: list[RoundSpec] = []

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from secagg.driver import Letter
 from secagg.errors import Refused
+from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER, PartyId
 from secagg.leakage.openings import Coordinates, open_coordinates
 from secagg.leakage.recording import Recording
@@ -232,16 +233,23 @@ def _view(
     found: Coordinates | None = None,
 ) -> View:
     """A view of integers that were read, held against what the clients meant to send."""
-    scale, size = recording.spec.encoding.scale, recording.spec.layout.size
+    encoding, size = recording.spec.encoding, recording.spec.layout.size
     found = np.ones(size + 1, bool) if found is None else found
     clean = sum(recording.clean[client].astype(np.int64)[:size] for client in over)
     steps = np.abs(totals[:size] - clean)[found[:size]]
     return View(
         party=party,
         colluders=colluders,
-        vector=np.where(found[:size], totals[:size] / scale, np.nan),
+        vector=_floats(encoding, totals[:size], found[:size]),
         over=over,
         weight=int(totals[size]) if found[size] else None,
         noised=bool((steps > len(over)).any()),  # stochastic rounding moves each client's value by one at most
-        error=float(steps.max(initial=0) / scale),
+        error=float(steps.max(initial=0) / encoding.scale),
     )
+
+
+def _floats(encoding: FixedPoint, totals: Sums, found: Coordinates) -> Floats:
+    """What was read as floats. Of a rotated vector a part says nothing of single coordinates: all are NaN."""
+    if encoding.rotation is not None:
+        return encoding.to_floats(totals) if found.all() else np.full(totals.size, np.nan)
+    return np.where(found, totals / encoding.scale, np.nan)
