@@ -38,13 +38,15 @@ def open_coordinates(frame: bytes | memoryview, integers: Integers, encoding: Fi
         return found
     ring = integers.view(encoding.ring)
     places: dict[int, list[int]] = defaultdict(list)
-    for place, value in enumerate(ring.tolist()):
-        places[value].append(place)
     values = np.unique(ring)
     for offset in range(min(encoding.ring.itemsize, len(body))):
         count = (len(body) - offset) // encoding.ring.itemsize
         words = np.frombuffer(body, encoding.ring.newbyteorder("<"), count=count, offset=offset)
-        for start, stop in _runs(np.isin(words, values)):
+        nearest = values[np.minimum(np.searchsorted(values, words), values.size - 1)]
+        for start, stop in _runs(nearest == words):
+            if not places:
+                for place, value in enumerate(ring.tolist()):
+                    places[value].append(place)
             matched = _in_order(words[start:stop], places)
             if len(matched) >= MIN_RUN:
                 found[matched] = True
