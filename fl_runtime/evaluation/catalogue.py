@@ -61,6 +61,9 @@ DEFENCES: Mapping[str, str] = {
     "withheld-statistics": "defences:WithheldStatistics",
 }
 
+UNSEEN = frozenset({"selective-encryption", "withheld-statistics"})
+"""Defences that hide from the adversary what is in the sum all the same: training is what it is without them."""
+
 
 def build_attack(kind: str, parameters: Mapping[str, Any]) -> Attack:
     """The attack of this kind. Raises `Refused` for a parameter that it lacks, or a value that it refuses."""

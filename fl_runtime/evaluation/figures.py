@@ -130,15 +130,19 @@ def _labels(marks: Iterable[tuple[float, float, float, str]]) -> list[str]:
             groups.append((x, y, radius, [label]))
         else:
             near[3].append(label)
-    taken: list[tuple[float, float]] = []
+    taken: list[tuple[float, float, float]] = []
     parts = []
     for x, y, radius, labels in sorted(groups, key=lambda group: (group[1], group[0])):
         text = ", ".join(labels)
         left = x > WIDTH * 0.72
         at_x, at_y = (x - radius - 5 if left else x + radius + 5), y + 4
-        while any(abs(at_y - other_y) < 14 and abs(at_x - other_x) < 7 * len(text) + 10 for other_x, other_y in taken):
+        start = at_x - 8 * len(text) if left else at_x
+        stop = start + 8 * len(text)
+        while any(
+            abs(at_y - y) < 14 and start < other_stop and other_start < stop for other_start, other_stop, y in taken
+        ):
             at_y += 14
-        taken.append((at_x, at_y))
+        taken.append((start, stop, at_y))
         anchor = "end" if left else "start"
         parts.append(f'<text class="point" x="{at_x:.1f}" y="{at_y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
     return parts

@@ -76,7 +76,18 @@ def worst_of(rows: Iterable[Row], threshold: float) -> Row:
     )
 
 
-def sentences(finished: Finished) -> list[str]:
+@dataclass(frozen=True)
+class Finding:
+    """One point of the summary: what was attacked, and what came out."""
+
+    title: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.title}. {self.text}"
+
+
+def sentences(finished: Finished) -> list[Finding]:
     """The report's summary, most important first."""
     threshold = finished.evaluation.evaluation.control
     inversions = [row for row in finished.rows if row.cell.family == "inversion"]
@@ -95,7 +106,7 @@ def sentences(finished: Finished) -> list[str]:
     for family, title in OTHER_FAMILIES.items():
         lines.append(_group(title, [row for row in finished.rows if row.cell.family == family], threshold))
     lines.append(_unclear(finished.rows, threshold))
-    return [line for line in lines if line]
+    return [line for line in lines if line.text]
 
 
 OTHER_FAMILIES = {
@@ -122,8 +133,8 @@ def _is_both(row: Row) -> bool:
     return row.cell.defence.label != NONE and row.cell.backend.kind != PLAIN
 
 
-def _group(title: str, rows: Sequence[Row], threshold: float, *, named: bool = True) -> str:
-    """One sentence on the worst row of each protection, the leakiest first; empty without rows."""
+def _group(title: str, rows: Sequence[Row], threshold: float, *, named: bool = True) -> Finding:
+    """The worst row of each protection, the leakiest first; without rows, no text."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(words.protection(row.cell), []).append(row)
@@ -131,10 +142,8 @@ def _group(title: str, rows: Sequence[Row], threshold: float, *, named: bool = T
     shown: dict[str, list[str]] = {}
     for name, row in sorted(worst, key=lambda pair: -(pair[1].success.value if pair[1].success else -1.0)):
         shown.setdefault(_said(row, threshold), []).append(name)
-    if not shown:
-        return ""
     parts = [f"{', '.join(names)}: {said}" if named else said for said, names in shown.items()]
-    return f"{title}. {'; '.join(parts)}."
+    return Finding(title, f"{'; '.join(parts)}." if parts else "")
 
 
 def _said(row: Row, threshold: float) -> str:
@@ -144,11 +153,7 @@ def _said(row: Row, threshold: float) -> str:
     return f"{words.figure(row.success, share=True)} recovered" + ("" if verdict != "not shown" else ", as by chance")
 
 
-def _unclear(rows: Sequence[Row], threshold: float) -> str:
+def _unclear(rows: Sequence[Row], threshold: float) -> Finding:
     unclear = sum(words.verdict(row, threshold=threshold) == "inconclusive" for row in rows)
-    if not unclear:
-        return ""
-    return (
-        f"{unclear} of {len(rows)} rows are inconclusive: their attack failed on the undefended control as well, so "
-        "that its failure on the row says nothing."
-    )
+    text = f"{unclear} of {len(rows)} rows: their attack failed on the undefended control as well, so that its failure "
+    return Finding("Inconclusive", text + "on the row says nothing." if unclear else "")

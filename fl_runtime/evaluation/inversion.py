@@ -39,7 +39,6 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
         for place, sight in enumerate(attacked.sights):
             if len(found.means.get("psnr_db", ())) >= cell.images:
                 break
-            found.saw(str(sight.view) if not sight.view.single else "single updates")
             found.cohort = len(sight.view.over)
             seed = derive(cell.world.seed, "attack", cell.repeat, number, place)
             seen = sight.seen
@@ -48,13 +47,14 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
                 seen = seen.with_labels(inferred)
                 found.mean("labels_found", label_accuracy(inferred, sight.labels, measure="counts"))
             if _says_something(sight):
+                found.saw("single updates" if sight.view.single else str(sight.view))
                 pictures += scorer.add(found, sight.images, sight.labels, attack(seen, seed=seed))
             else:
                 found.notes = ["every coordinate that is seen is zero"]
                 _nothing(found, scorer, sight.victims)
         if not attacked.sights:
             _nothing(found, scorer, attacked.bystanders)
-    found.blind = {"identified": 1 / cell.gallery}
+    found.blind = {"identified": scorer.by_chance()}
     found.pictures = np.stack(pictures) if pictures else None
     return found
 
@@ -117,6 +117,13 @@ class _Scorer:
         chosen = self._public if label is None else self._public[self._classes == label]
         return (chosen if len(chosen) else self._public).mean(0)
 
+    def by_chance(self) -> float:
+        """The share of public images that a gallery gives away to the best guess without an update."""
+        images, labels = self._filler(self._cell.gallery)
+        knows = self._cell.setting.labels != "unknown"
+        guesses = torch.stack([self.prior(int(label) if knows else None) for label in labels])
+        return float(identified(guesses, images, torch.arange(len(images)), value_range=self._range).float().mean())
+
     def add(self, found: Measured, originals: Tensor, labels: Tensor, rebuilt: Reconstruction) -> list[Any]:
         """Score one reconstruction; returns pairs of pictures."""
         order = match(rebuilt.images, originals, value_range=self._range)
@@ -150,11 +157,15 @@ class _Scorer:
         return [np.stack([self._bytes(original), self._bytes(image)]) for original, image in pairs]
 
     def _identified(self, images: Tensor, originals: Tensor) -> Tensor:
-        others = max(0, self._cell.gallery - len(originals))
-        chance = torch.Generator().manual_seed(derive(self._cell.world.seed, "gallery", self._cell.repeat))
-        filler = self._public[torch.randperm(len(self._public), generator=chance)[:others]]
-        gallery = torch.cat([originals, filler])
+        others, _ = self._filler(max(0, self._cell.gallery - len(originals)))
+        gallery = torch.cat([originals, others])
         return identified(images, gallery, torch.arange(len(originals)), value_range=self._range)
+
+    def _filler(self, count: int) -> tuple[Tensor, Tensor]:
+        """Public images for a gallery, and their labels."""
+        chance = torch.Generator().manual_seed(derive(self._cell.world.seed, "gallery", self._cell.repeat))
+        places = torch.randperm(len(self._public), generator=chance)[:count]
+        return self._public[places], self._classes[places]
 
     def _bytes(self, image: Tensor) -> Any:
         low, high = self._range

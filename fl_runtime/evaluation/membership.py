@@ -63,7 +63,16 @@ def infer_members(cell: Cell) -> Measured:
             caught = round(rate.tpr * rate.members)
             name = "found" if fpr == RATES[0] else "found_at_0.1_percent"
             found.shares[name] = [1] * caught + [0] * (rate.members - caught)
+    _audit(found, scores, inside[0])
     return found
+
+
+def _audit(found: Measured, scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
+    """Hits and false alarms of a threshold that was set on other rows: what a lower bound of epsilon is made of."""
+    first, second = np.arange(len(scores)) % 2 == 0, np.arange(len(scores)) % 2 == 1
+    threshold = np.quantile(scores[first & ~member], 1 - RATES[0], method="higher")
+    for name, rows in (("audit_hit", second & member), ("audit_false_alarm", second & ~member)):
+        found.shares[name] = (scores[rows] > threshold).astype(int).tolist()
 
 
 class _Trial:

@@ -108,8 +108,16 @@ def _galleries(finished: Finished) -> list[dict[str, Any]]:
     for name, rows in groups.items():
         worst = worst_of(rows, threshold)
         if pairs := chosen(worst):
-            found.append({"protection": name, "setting": words.setting(worst.cell), "attack": worst.cell.attack.label,
-                          "sees": "; ".join(worst.first.sees), "pairs": pairs})  # fmt: skip
+            found.append(
+                {
+                    "protection": name,
+                    "setting": words.setting(worst.cell),
+                    "attack": worst.cell.attack.label,
+                    "adversary": worst.cell.setting.adversary,
+                    "sees": "; ".join(worst.first.sees),
+                    "pairs": pairs,
+                }
+            )
     return found
 
 

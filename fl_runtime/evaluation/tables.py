@@ -13,6 +13,7 @@ from fl_runtime.evaluation.findings import worst_of
 from fl_runtime.evaluation.rows import Figure, Row
 
 STAGES = ("untrained", "half", "trained")
+Fixed = tuple[tuple[str, object], ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def heat_map(finished: Finished) -> Heat:
         line = groups.setdefault((words.protection(row.cell), row.cell.setting.adversary), {})
         line.setdefault(column, []).append(row)
     lines = []
-    for (protection, adversary), found in groups.items():
+    order = list(dict.fromkeys(protection for protection, _ in groups))
+    for (protection, adversary), found in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
         cells = [_heat_cell(found[column], threshold) if column in found else None for column in columns]
         lines.append((protection, adversary, cells))
     return Heat(list(columns), lines)
@@ -147,28 +149,38 @@ def all_curves(finished: Finished) -> list[Curve]:
     return [curve for curve in found if curve is not None]
 
 
+def _told_apart(names: Sequence[tuple[str, Fixed]]) -> list[str]:
+    """Labels; those that occur twice with the axes in which they differ."""
+    labels = []
+    for label, fixed in names:
+        twins = [dict(other) for name, other in names if name == label]
+        differ = [f"{axis} {value}" for axis, value in fixed if any(twin[axis] != value for twin in twins)]
+        labels.append(", ".join([label, *differ]))
+    return labels
+
+
 def _curve(
     rows: Sequence[Row], title: str, name: str, place: Callable[[Row], int], varied: tuple[str, ...]
 ) -> Curve | None:
-    groups: dict[tuple[str, str], dict[int, tuple[Row, Figure]]] = {}
+    groups: dict[tuple[str, Fixed], dict[int, tuple[Row, Figure]]] = {}
     for row in rows:
         if row.success is None or (name == "cohort" and not row.first.cohort):
             continue
         fixed = row.cell.setting.model_dump()
         for axis in varied:
             fixed.pop(axis)
-        protection = words.protection(row.cell) if name != "cohort" else row.cell.defence.label
-        groups.setdefault((f"{protection}, {row.cell.attack.label}", str(fixed)), {}).setdefault(
-            place(row), (row, row.success)
-        )
+        protection = words.protection(row.cell) if name != "cohort" else f"defence {row.cell.defence.label}"
+        group = groups.setdefault((f"{protection}, {row.cell.attack.label}", tuple(fixed.items())), {})
+        group.setdefault(place(row), (row, row.success))
     groups = {label: found for label, found in groups.items() if len(found) > 1}
     if not groups:
         return None
-    longest = sorted(groups.items(), key=lambda group: -len(group[1]))[:6]
+    chosen = sorted(groups.items(), key=lambda group: -len(group[1]))[:6]
+    longest = list(zip(_told_apart([names for names, _ in chosen]), [found for _, found in chosen], strict=True))
     values = sorted({value for _, found in longest for value in found})
     ticks = [STAGES[value] if name == "stage" else str(value) for value in values]
     series = []
-    for (label, _), found in longest:
+    for label, found in longest:
         points = []
         for value in sorted(found):
             row, success = found[value]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fl_runtime.data.dataset import Client, Federation, Rows
-from fl_runtime.evaluation.catalogue import IMAGE_RANGES, build_defence
+from fl_runtime.evaluation.catalogue import IMAGE_RANGES, UNSEEN, build_defence
 from fl_runtime.evaluation.cells import Part, TrainingJob, World
 from fl_runtime.evaluation.settings import NONE
 from fl_runtime.experiment import Experiment
@@ -88,7 +88,7 @@ def run_federation(job: TrainingJob, *, seed: int, federation: Federation | None
         change=lambda module: defence.model(module, shape=federation.shape, seed=seed),
         rng=simulated_rng(seed, "training", job.backend.label),
     )
-    if job.defence.kind != NONE:
+    if job.defence.kind not in (NONE, *UNSEEN):
         module = _model(world, job.defence, seed=seed, shape=federation.shape, classes=len(federation.classes))
         value_range = IMAGE_RANGES[world.data.dataset]
         sites = {

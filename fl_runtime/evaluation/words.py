@@ -21,6 +21,8 @@ METRICS = {
     "hit": "images recovered",
     "isolated": "updates isolated",
     "label": "labels found",
+    "audit_hit": "hits of a threshold set on other rows",
+    "audit_false_alarm": "false alarms of that threshold",
     "found": "members found at 1 % false alarms",
 }
 VERDICTS = {
