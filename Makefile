@@ -11,12 +11,13 @@ export SECAGG_DATA
 # One thread a process: two cores serve two test workers, and figures repeat.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo report test setup check unit mutants fuzz dropouts scale benchmarks docs clean
+.PHONY: help demo report test setup check unit browser mutants fuzz dropouts scale benchmarks docs clean
 
 help:
 	@echo 'make demo        train on real data through every backend, print one table (about 3 minutes)'
 	@echo 'make report      attacks against defences, measured: reports/default/report.html (about 7 minutes)'
 	@echo 'make test        linters, types, import rules, tests'
+	@echo 'make browser     the report in a headless Chromium (needs one on the path; Debian: apt-get install chromium)'
 	@echo 'make mutants     delete every guard in turn and see its test go red'
 	@echo 'make fuzz        20,000 damaged messages for every backend (about half an hour)'
 	@echo 'make dropouts    1,000 random schedules of clients that vanish (about 5 minutes)'
@@ -40,6 +41,9 @@ check: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal
+
+browser: $(STAMP)
+	$(BIN)/pytest -m browser tests/fl_runtime/evaluation
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants

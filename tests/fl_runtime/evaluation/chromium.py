@@ -37,7 +37,9 @@ class Tab:
         theirs_in, self._out = os.pipe()
         self._in, theirs_out = os.pipe()
         options = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --remote-debugging-pipe"
-        line = f'exec "$0" {options} --user-data-dir="$1" 3<&{theirs_in} 4>&{theirs_out}'
+        # The browser wants its pipes at 3 and 4; a shell may not know descriptors of two digits by number.
+        pipes = f"3</proc/self/fd/{theirs_in} 4>/proc/self/fd/{theirs_out}"
+        line = f'exec "$0" {options} --user-data-dir="$1" {pipes}'
         self._process = subprocess.Popen(
             ["sh", "-c", line, executable(), str(folder)],
             pass_fds=(theirs_in, theirs_out),
