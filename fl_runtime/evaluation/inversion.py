@@ -47,7 +47,7 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
                 seen = seen.with_labels(inferred)
                 found.mean("labels_found", label_accuracy(inferred, sight.labels, measure="counts"))
             if _says_something(sight):
-                found.saw("single updates" if sight.view.single else str(sight.view))
+                found.saw(sight.in_words)
                 pictures += scorer.add(found, sight.images, sight.labels, attack(seen, seed=seed))
             else:
                 found.notes = ["every coordinate that is seen is zero"]

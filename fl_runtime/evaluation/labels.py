@@ -33,7 +33,7 @@ def read_labels(cell: Cell, model: nn.Module) -> Measured:
     for number, attacked in enumerate(rounds(cell, model)):
         found.upload_bytes = attacked.upload_bytes
         for place, sight in enumerate(attacked.sights):
-            found.saw("single updates" if sight.view.single else str(sight.view))
+            found.saw(sight.in_words)
             found.cohort = len(sight.view.over)
             seed = derive(cell.world.seed, "labels", cell.repeat, number, place)
             guess = infer(cell, sight.seen.with_labels(None), seed=seed)

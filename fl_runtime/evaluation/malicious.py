@@ -43,7 +43,7 @@ def imprint(cell: Cell, model: nn.Module) -> Measured:
     for attacked in rounds(cell, shown):
         found.upload_bytes = attacked.upload_bytes
         for sight in attacked.sights:
-            found.saw("single updates" if sight.view.single else str(sight.view))
+            found.saw(sight.in_words)
             found.cohort = len(sight.view.over)
             weight, bias = sight.seen.gradient[0], sight.seen.gradient[1]
             candidates = recover_imprints(weight, bias, shape=data.shape)

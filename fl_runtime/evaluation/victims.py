@@ -50,6 +50,13 @@ class Sight:
     seen: Observation
 
     @property
+    def in_words(self) -> str:
+        """What is read; single updates alike, whosever they are."""
+        text = "single updates" if self.view.single else str(self.view)
+        hidden = any(victim.shared.noise_std for victim in self.victims)
+        return f"{text}, with noise" if hidden and not self.view.noised else text
+
+    @property
     def images(self) -> Tensor:
         return torch.cat([victim.images for victim in self.victims])
 

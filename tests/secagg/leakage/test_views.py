@@ -137,6 +137,16 @@ def test_noise_at_the_server_is_in_what_is_released_and_not_in_what_the_server_r
     assert read("dp", SERVER) == EVERY
 
 
+def test_a_rotated_sum_is_turned_back_before_it_is_read() -> None:
+    kept = record("dp+secaggplus", VECTORS, parameters={"noise_multiplier": 0.01, "clip_l2": 16.0})
+    assert kept.spec.encoding.rotation is not None
+    (view,) = views(kept, SERVER)
+    assert str(view) == "the sum of 4, with noise"
+    noise = view.vector - sum(VECTORS.values())
+    # Four clients each add a share of which two make up the whole.
+    assert float(np.std(noise)) == pytest.approx(0.16 * 2**0.5, rel=0.5)
+
+
 def test_a_layers_own_coordinates_stand_behind_the_clients() -> None:
     adaptive = {"noise": "server", "noise_multiplier": 0.1, "clipping": "adaptive"}
     kept = record("dp+smpc", VECTORS, parameters=adaptive, value_bound=1.0)
