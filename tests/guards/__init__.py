@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.guards.additive import GUARDS as ADDITIVE
 from tests.guards.backends import GUARDS as BACKENDS
+from tests.guards.evaluation import GUARDS as EVALUATION
 from tests.guards.ground import GUARDS as GROUND
 from tests.guards.guard import Guard
 from tests.guards.leakage import GUARDS as LEAKAGE
@@ -25,6 +26,7 @@ GUARDS: tuple[Guard, ...] = (
     *SELECTIVE,
     *LEDGER,
     *LEAKAGE,
+    *EVALUATION,
     *NOISE,
     *SAMPLE,
 )
