@@ -21,7 +21,7 @@ def test_a_whole_batch_is_exact(batch: int) -> None:
 def test_noise_breaks_it_and_it_says_so() -> None:
     images, labels = digits(4)
     seen = observe(mlp(), images, labels, defence=ClipAndNoise(1.0, 0.01))
-    guess = Spear(samples=8192)(seen, seed=0)
+    guess = Spear(starts=1024)(seen, seed=0)
     assert not guess.converged
     assert psnr(guess.images[match(guess.images, images)], images).max() < 40
 
