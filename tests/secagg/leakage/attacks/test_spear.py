@@ -22,9 +22,7 @@ def test_a_whole_batch_is_exact(batch: int) -> None:
 def test_twelve_images_are_exact_behind_two_hidden_layers() -> None:
     images, labels = digits(12)
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 2)
-    )
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 2))
     guess = Spear()(observe(model, images, labels % 2), seed=0)
     assert guess.converged
     assert psnr(guess.images[match(guess.images, images)], images).min() > 60
