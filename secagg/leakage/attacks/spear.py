@@ -2,8 +2,11 @@
 
 Dimitrov et al. 2024, "SPEAR: Exact Gradient Inversion of Batches in Federated Learning" (arXiv 2403.03945). The
 gradient dL/dW = dL/dZ X^T has the batch's size as its rank; a decomposition L R leaves an unknown mixing Q, dL/dZ =
-L Q and X^T = Q^-1 R. ReLU makes dL/dZ sparse: a column of Q is orthogonal to the rows of L at its zeros, so the null
-vectors of random sets of rows contain it, and the sparsest L q give it away.
+L Q and X^T = Q^-1 R. ReLU makes dL/dZ sparse, and the sparsest L q give the columns of Q away.
+
+The paper draws sets of rows until one lies within the zeros of a column, which takes 2^batch draws and more. Here the
+length |L q|_1 is minimised on the sphere from random starts, by reweighted least squares (Spielman, Wang, Wright 2012,
+"Exact recovery of sparsely-used dictionaries"; Daubechies et al. 2010): seconds for a batch of 24.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from secagg.errors import Refused
@@ -20,23 +24,23 @@ from secagg.leakage.attack import Observation, Progress, Reconstruction, Unsuppo
 from secagg.leakage.attacks.inverting import one_step
 from secagg.leakage.layers import LinearLayer, first_layer
 
-CHUNK = 4096
+STARTS, SWEEPS = 256, 30
 
 
 @dataclass(frozen=True)
 class Spear:
-    """Sample sets of `examples - 1` rows until the columns found agree with the ReLU of the images they imply.
+    """Collect sparse columns until they agree with the ReLU of the images they imply.
 
-    The work grows as 2^examples; up to about 20 is practical. The gradient should be of float32 or better, without
-    noise, of more neurons than examples.
+    The gradient should be of float32 or better, without noise, of many more neurons than examples. Two linear layers
+    with two outputs are not enough: there the difference of two columns is sparser than either, for like images.
 
     Attributes:
-        samples: sets of rows to look at, at most.
+        starts: random starts, at most.
         zero: below which share of its column's largest value an entry counts as 0.
         agreement: the share of ReLU states that must agree for the attack to hold that it converged.
     """
 
-    samples: int = 4_000_000
+    starts: int = 16384
     zero: float = 1e-4
     agreement: float = 0.999
 
@@ -73,18 +77,20 @@ class Spear:
     def _search(
         self, seen: Observation, layer: LinearLayer, left: Tensor, right: Tensor, seed: int, progress: Progress | None
     ) -> tuple[Tensor, float, int]:
-        """The inputs with the best agreement, shape `(examples, in)`, that agreement, and the sets looked at."""
+        """The inputs with the best agreement, shape `(examples, in)`, that agreement, and the starts made."""
         chance = generator(seed, self.name)
         size, looked = seen.examples, 0
         found = torch.empty((0, size), dtype=torch.float64)
         sparsity = torch.empty(0, dtype=torch.float64)
         best, score = torch.zeros((size, right.shape[1]), dtype=torch.float64), 0.0
         live = left[left.norm(dim=1) > self.zero * left.norm(dim=1).max()]
-        while looked < self.samples and score < self.agreement:
-            looked += CHUNK
-            fresh = _null_vectors(live, size, chance)
+        # All neurons count alike, and all directions: without it, the strongest examples hide the others.
+        rows, scales, axes = torch.linalg.svd(live / live.norm(dim=1, keepdim=True), full_matrices=False)
+        while looked < self.starts and score < self.agreement:
+            looked += STARTS
+            fresh = F.normalize((_sparse_columns(rows, chance) / scales) @ axes)
             fresh_sparsity = self._sparsity(live, fresh)
-            # Any null vector has the zeros it was made from; one that ReLU made has many more.
+            # Any local minimum has zeros, one fewer than examples; one that ReLU made has many more.
             keep = fresh_sparsity * len(live) >= 2 * (size - 1)
             found, sparsity = _distinct(
                 torch.cat([found, fresh[keep]]), torch.cat([sparsity, fresh_sparsity[keep]]), limit=8 * size
@@ -94,7 +100,7 @@ class Spear:
                 if agreement > score:
                     best, score = inputs, agreement
             if progress:
-                progress(looked, self.samples, 1 - score)
+                progress(looked, self.starts, 1 - score)
         return best, score, looked
 
     def _sparsity(self, live: Tensor, columns: Tensor) -> Tensor:
@@ -121,26 +127,29 @@ class Spear:
 
 
 def _decompose(gradient: Tensor, examples: int) -> tuple[Tensor, Tensor]:
-    """L and R with L R the best approximation of the batch's rank, shapes `(out, b)` and `(b, in)`."""
+    """L, with orthonormal columns, and R: L R is the best fit of the batch's rank, shapes `(out, b)` and `(b, in)`."""
     if min(gradient.shape) < examples:
         raise Refused(f"spear: a layer of {list(gradient.shape)} is too small for a batch of {examples}")
     u, s, v = torch.linalg.svd(gradient, full_matrices=False)
     if not s[examples - 1] > 1e-7 * s[0]:
         rank = int((s > 1e-7 * s[0]).sum())
         raise Refused(f"spear: the gradient has rank {rank}, expected {examples}: repeated examples or dead neurons")
-    return u[:, :examples] * s[:examples], v[:examples]
+    return u[:, :examples], s[:examples, None] * v[:examples]
 
 
-def _null_vectors(live: Tensor, size: int, chance: torch.Generator) -> Tensor:
-    """A unit vector orthogonal to each of many random sets of `size - 1` rows: shape `(CHUNK, size)`."""
-    if size == 1:
-        return torch.ones((1, 1), dtype=live.dtype)
-    sets = torch.rand((CHUNK, len(live)), generator=chance, dtype=torch.float32).topk(size - 1, dim=1).indices
-    rows = live[sets]
-    rows = rows / rows.norm(dim=2, keepdim=True)
-    # The last column of a complete QR is orthogonal to all the others.
-    vectors: Tensor = torch.linalg.qr(rows.mT, mode="complete").Q[:, :, -1]
-    return vectors
+def _sparse_columns(rows: Tensor, chance: torch.Generator) -> Tensor:
+    """A unit vector q with sparse `rows @ q` from each of many starts: `(n, size)` to `(STARTS, size)`.
+
+    Each sweep minimises the sum of squares weighted by the inverse of the last values, which tends to the sum of
+    absolute values. The floor under the weights halves, so that early sweeps are not caught by the first zero.
+    """
+    columns = torch.randn((STARTS, rows.shape[1]), generator=chance, dtype=torch.float64)
+    columns /= columns.norm(dim=1, keepdim=True)
+    for sweep in range(SWEEPS):
+        values = (columns @ rows.T).abs()
+        weights = 1 / (values + values.mean(1, keepdim=True) * max(0.5**sweep, 1e-6))
+        columns = torch.linalg.eigh((rows.T * weights[:, None]) @ rows).eigenvectors[:, :, 0]
+    return columns
 
 
 def _distinct(columns: Tensor, sparsity: Tensor, *, limit: int) -> tuple[Tensor, Tensor]:

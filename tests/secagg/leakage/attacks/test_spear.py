@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from secagg.errors import Refused
 from secagg.leakage import Unsupported, match, observe, psnr
@@ -18,10 +19,26 @@ def test_a_whole_batch_is_exact(batch: int) -> None:
     assert guess.converged
 
 
+def test_twelve_images_are_exact_behind_two_hidden_layers() -> None:
+    images, labels = digits(12)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 2))
+    guess = Spear()(observe(model, images, labels % 2), seed=0)
+    assert guess.converged
+    assert psnr(guess.images[match(guess.images, images)], images).min() > 60
+
+
+def test_one_hidden_layer_before_two_outputs_is_not_enough_and_it_says_so() -> None:
+    images, labels = digits(8)
+    guess = Spear(starts=1024)(observe(mlp(outputs=2), images, labels % 2), seed=0)
+    assert not guess.converged
+    assert psnr(guess.images[match(guess.images, images)], images).min() < 40
+
+
 def test_noise_breaks_it_and_it_says_so() -> None:
     images, labels = digits(4)
     seen = observe(mlp(), images, labels, defence=ClipAndNoise(1.0, 0.01))
-    guess = Spear(samples=8192)(seen, seed=0)
+    guess = Spear(starts=1024)(seen, seed=0)
     assert not guess.converged
     assert psnr(guess.images[match(guess.images, images)], images).max() < 40
 
