@@ -48,6 +48,8 @@ SMALLEST_SIGMA = 2.0**10
 _SMOOTHED = math.sqrt(1 - 2.0**-16)
 # The grid of the privacy loss: a coarser one costs less and claims more.
 _FINEST_STEP, _COARSE_STEP, _STEPS = 1e-4, 1e-3, 1e5
+# For ledgers, which are asked at every round: claims up to a thousandth more, in a seventh of the time.
+LEDGER_STEP = 1e-3
 _WHOLE_ORDERS = (*range(2, 65), 96, 128, 256, 512)
 # An epsilon that promises nothing is left as rough as it is.
 _HOPELESS = 1e4
@@ -60,6 +62,7 @@ _OUTSIDERS_ASSUMED = (
     "epsilon_outsiders: each round's cohort is a Poisson sample that stays secret; it holds against nobody who sees "
     "a roster, such as the server or another client"
 )
+_MOST_STEPS = 2**40
 _SMALLEST_MULTIPLIER, _LARGEST_MULTIPLIER = 2.0**-10, 2.0**30
 
 
@@ -86,8 +89,8 @@ class Charge:
             )
         if not _SMALLEST_MULTIPLIER <= multiplier <= _LARGEST_MULTIPLIER:
             raise Refused(f"noise_multiplier is {multiplier}, expected a number from 2^-10 to 2^30")
-        if self.steps < 1:
-            raise Refused(f"rounds taken part in are {self.steps}, expected at least 1")
+        if not (isinstance(self.steps, int) and 1 <= self.steps <= _MOST_STEPS):
+            raise Refused(f"rounds taken part in are {self.steps}, expected a whole number from 1 to 2^40")
         if not 0 < self.sampling_rate <= 1:
             raise Refused(f"sampling_rate is {self.sampling_rate}, expected a number above 0 and at most 1")
 
@@ -220,12 +223,17 @@ def epsilon_against_outsiders(noise_multiplier: float, rounds: int, *, delta: fl
 
 
 def solve_noise_multiplier(
-    target_epsilon: float, target_delta: float, *, rounds: int, sampling_rate: float = 1.0
+    target_epsilon: float,
+    target_delta: float,
+    *,
+    rounds: int,
+    sampling_rate: float = 1.0,
+    finest_step: float = _FINEST_STEP,
 ) -> float:
     """The smallest noise multiplier, rounded up to four digits, that keeps `rounds` releases within the target.
 
     At sampling rate 1 the target is `epsilon` after `rounds` participations; below 1 it is that of `rounds` steps
-    under Poisson sampling, with all that this assumes.
+    under Poisson sampling, with all that this assumes. `finest_step` is that of `composed_epsilon`.
 
     Raises:
         Refused: a target is out of range, or no noise multiplier up to 2^30 reaches it.
@@ -240,7 +248,7 @@ def solve_noise_multiplier(
     Charge(1.0, rounds, sampling_rate)
 
     @functools.cache
-    def over(noise_multiplier: float, step: float = _FINEST_STEP) -> float:
+    def over(noise_multiplier: float, step: float = finest_step) -> float:
         charge = Charge(noise_multiplier, rounds, sampling_rate)
         return composed_epsilon([charge], delta=target_delta, finest_step=step) - target_epsilon
 

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dp.accountant import Charge, composed_epsilon
+from dp.accountant import LEDGER_STEP, Charge, composed_epsilon
 from secagg.errors import Refused, VerificationFailed
 from secagg.record import Malformed, canonical_json, strict_json
 from secagg.settings import Settings, read_settings
@@ -38,8 +38,6 @@ GENESIS = "0" * 64
 _HASH = re.compile(r"[0-9a-f]{64}")
 _DOMAIN = b"dp/v1/ledger"
 _FIELDS = {"body", "hash", "index", "kind", "previous", "torn"}
-# The grid of the privacy loss: a ten times finer one claims up to a thousandth less, and takes seven times as long.
-_STEP = 1e-3
 Unit = Literal["client", "sample"]
 
 
@@ -181,7 +179,7 @@ class Book:
 
 
 def _epsilon(charges: list[Charge], budget: Budget) -> float:
-    return composed_epsilon(charges, delta=budget.delta, finest_step=_STEP)
+    return composed_epsilon(charges, delta=budget.delta, finest_step=LEDGER_STEP)
 
 
 def grant_body(budget: Budget) -> dict[str, Any]:

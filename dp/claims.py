@@ -25,6 +25,7 @@ from secagg.errors import Refused
 
 _ADJACENCIES: Mapping[Where, Adjacency] = {"server": "add/remove", "distributed": "zero-out", "local": "replace"}
 _MECHANISMS = {"gaussian": "discrete Gaussian", "skellam": "Skellam"}
+_TAKING_PART = "that a client took part is no secret, only what it sent"
 
 
 def noise_name(placement: Placement) -> str:
@@ -46,14 +47,14 @@ def adjacency(placement: Placement) -> Adjacency:
 def limitations(placement: Placement) -> tuple[str, ...]:
     """What the placement of the noise leaves unprotected, in sentences."""
     if placement.where == "server":
-        return ("the server sees the sum before the noise",)
+        return ("the server sees the sum before the noise", _TAKING_PART)
     if placement.where == "local":
         return ("all clients' noise adds up: the mean has as many times the variance as there are clients",)
     return (
         f"a sum of fewer than {placement.survivors} clients, or with more than {placement.colluders} that tell their "
         "noise or add none, has less noise than is claimed: a server that breaks the protocol for one is not covered",
         "whoever this backend lets open single updates finds one share of the noise in each",
-        "that a client took part is no secret, only what it sent",
+        _TAKING_PART,
     )
 
 

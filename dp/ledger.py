@@ -68,12 +68,13 @@ class Ledger:
 
         Raises:
             Aborted: the charge would exceed the budget (D6): the site takes no part.
-            Refused: the population has another budget already, or the charge cannot be written down.
+            Refused: the population has another budget already, or another unit, or the charge cannot be written down.
             VerificationFailed: the file is no longer the one that was read.
         """
         with self._locked() as file:
             account = self._book.accounts.get((budget.population, budget.unit))
             if account is None:
+                self._require_one_unit(budget)
                 self._append(file, "grant", grant_body(budget))
             elif account.budget != budget:
                 raise Refused(
@@ -90,6 +91,15 @@ class Ledger:
                 )
             self._append(file, "spend", spend_body(budget, charge, run=run, round_number=round_number))
             return self._book.head
+
+    def _require_one_unit(self, budget: Budget) -> None:
+        """The epsilon of a client's release does not say what it tells of one of its samples: the two do not add up."""
+        other = next((unit for population, unit in self._book.accounts if population == budget.population), None)
+        if other is not None:
+            raise Refused(
+                f"{self._path}: population {budget.population!r} is charged for each {other}, got a charge for each "
+                f"{budget.unit}: the two do not add up to one budget; protect one unit in all runs on this data"
+            )
 
     def heed(self, head: Head) -> None:
         """Compare with a head of this ledger that a witness has seen, before spending anything (D5).

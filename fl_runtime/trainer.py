@@ -150,7 +150,7 @@ class Trainer:
                 losses = private_steps.step(
                     *batch, correct=lambda: algorithm.correct(self._gradient, self._weights, anchor)
                 )
-                total += losses.sum()
+                total += losses.nansum()
                 drawn += len(losses)
         return float(total) / max(drawn, 1), steps
 

@@ -7,6 +7,8 @@ straight lines are laid through them, so they speak of this machine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -63,14 +65,28 @@ class Plan(BaseModel):
     sees: dict[str, list[str]]
 
 
-def make_plan(composition: Composition, *, params: int, clients: int, rounds: int) -> Plan:
-    """Plan `rounds` rounds of `params` parameters among `clients` clients. Raises `Refused`."""
+@dataclass(frozen=True)
+class LocalWork:
+    """What a client does between two sums, where privacy is spent on it: its rows, batches and steps a round."""
+
+    rows: int
+    batch_size: int
+    steps: int
+
+
+def make_plan(
+    composition: Composition, *, params: int, clients: int, rounds: int, work: LocalWork | None = None
+) -> Plan:
+    """Plan `rounds` rounds of `params` parameters among `clients` clients. Raises `Refused`.
+
+    `work` is for backends that act where clients train, and for no others. Their seconds are without training.
+    """
     backend = composition.backend
     workload = Workload(params, clients)
     spec = _spec(composition, workload, rounds)
     traffic = backend.traffic(spec)
-    client_s, server_s = _measured_seconds(composition, params, clients)
-    spent = composition.spent(rounds, clients=clients)
+    client_s, server_s = _measured_seconds(replace(composition, training=None), params, clients)
+    spent = planned_privacy(composition, rounds=rounds, clients=clients, work=work)
     return Plan(
         backend=composition.name,
         params=params,
@@ -88,6 +104,21 @@ def make_plan(composition: Composition, *, params: int, clients: int, rounds: in
         privacy=None if spent is None else _privacy(spent),
         sees={party: list(things) for party, things in composition.guarantees.sees.items()},
     )
+
+
+def planned_privacy(
+    composition: Composition, *, rounds: int, clients: int, work: LocalWork | None = None
+) -> Mapping[str, Any] | None:
+    """What the run will have spent, with warnings; None where no privacy is claimed. Raises `Refused`."""
+    if composition.training is None:
+        if work is not None:
+            raise Refused(f"rows, batch_size, local_steps: {composition.name!r} does not act where clients train")
+        return composition.spent(rounds, clients=clients)
+    if work is None:
+        raise Refused(
+            f"{composition.name!r} spends privacy where clients train: rows, batch_size and local_steps are needed"
+        )
+    return composition.training.planned(rows=work.rows, batch_size=work.batch_size, steps=work.steps)
 
 
 def _spec(composition: Composition, workload: Workload, number: int) -> RoundSpec:

@@ -271,6 +271,9 @@ class Training(Protocol):
         For ledgers, which are paid before anything depends on the samples.
         """
 
+    def planned(self, *, rows: int, batch_size: int, steps: int) -> Mapping[str, Any]:
+        """What `spent` will say of a client with so many rows after all rounds, of so many steps each."""
+
     def wrap(self, model: Any, optimizer: Any, loader: Any, criterion: Any, *, owner: str = "") -> Steps:
         """Train `model` on the samples of `owner`; `criterion` gives one loss a sample."""
 

@@ -5,7 +5,7 @@ a parameter. From the two, `dp.sample.layers` finds each sample's gradient norm,
 weighted sum. The second backward pass of ghost clipping is not needed.
 
 Guarantee: what is left in each parameter's `.grad` is made of clipped pieces only. A use of a parameter outside its
-layer adds nothing there; `dp.sample.probe` refuses such a model, which would be trained wrongly.
+layer adds nothing there; `dp.sample.models.probe` refuses such a model, which would be trained wrongly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from dp.sample.clipping import Criterion, clipping_weights, require_per_sample, zeroed_gradients
+from dp.sample.clipping import (
+    Criterion,
+    clipping_weights,
+    require_per_sample,
+    require_rows,
+    trainable,
+    without_spoilt,
+    zeroed_gradients,
+)
 from dp.sample.layers import Piece, rule_for
 from secagg.errors import Refused
 
@@ -49,7 +57,7 @@ class BookKeeping:
         self._model, self._clip_l2 = model, clip_l2
         self._own = {name: own for name, layer in model.named_modules() if (own := _own_parameters(layer))}
         self._layers = {name: layer for name, layer in model.named_modules() if name in self._own}
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters = trainable(model)
         self._rules = {name: rule for name, layer in self._layers.items() if (rule := rule_for(layer)) is not None}
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
@@ -58,9 +66,13 @@ class BookKeeping:
             losses = require_per_sample(criterion(self._model(inputs), targets), inputs)
         gradients = torch.autograd.grad(losses.sum(), [call.output for call in calls], allow_unused=True)
         pieces = list(self._pieces(calls, gradients))
-        squares = [piece.squared_norms() for _, piece in pieces]
-        weights = clipping_weights(torch.stack(squares).sum(0).sqrt() if squares else losses, self._clip_l2)
-        sums = zeroed_gradients(self._parameters)
+        squares = {parameter: piece.squared_norms() for parameter, piece in pieces}
+        require_rows(self._model, squares, len(losses))
+        norms = torch.stack([losses.new_zeros(len(losses), dtype=torch.float64), *squares.values()]).sum(0).sqrt()
+        if not bool((finite := norms.isfinite()).all()):
+            return without_spoilt(self, criterion, inputs, targets, finite)
+        weights = clipping_weights(norms, self._clip_l2, losses.dtype)
+        sums = zeroed_gradients(self.parameters)
         for parameter, piece in pieces:
             sums[parameter].copy_(piece.weighted_sum(weights).view_as(parameter))
         return losses.detach()
@@ -109,15 +121,15 @@ def _own_parameters(layer: nn.Module) -> dict[str, nn.Parameter]:
 def _recording(layers: dict[str, nn.Module]) -> Iterator[list[_Call]]:
     calls: list[_Call] = []
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            entered = inputs[0].detach()
+    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], dict[str, Tensor], Tensor], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor], output: Tensor) -> None:
+            entered = (inputs[0] if inputs else named["input"]).detach()
             # The edge and not the tensor: an in-place activation after the layer would move the tensor's place.
             calls.append(_Call(name, entered, entered._version, get_gradient_edge(output)))
 
         return hook
 
-    handles = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
+    handles = [layer.register_forward_hook(keep(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         yield calls
     finally:

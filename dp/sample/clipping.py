@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from secagg.errors import InvalidUpdate, Refused
+from secagg.errors import Refused
 
 Criterion = Callable[[Any, Any], Tensor]
 
@@ -17,28 +17,50 @@ class Clipper(Protocol):
     """A way to the sum of clipped per-sample gradients of one model."""
 
     name: str
+    parameters: Sequence[nn.Parameter]
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
         """Leave the sum of clipped per-sample gradients in every `.grad`. Returns the losses, `(n,)`, detached.
 
+        A sample whose gradient is NaN or infinite adds nothing, and its loss is NaN: that it was there must not show.
+
         Raises:
-            Refused: the criterion does not return one loss a sample.
-            InvalidUpdate: a gradient is NaN or infinite.
+            Refused: the criterion does not return one loss a sample, or a layer does not see one row a sample.
         """
 
     def close(self) -> None:
         """Take out of the model whatever was put into it."""
 
 
-def clipping_weights(norms: Tensor, clip_l2: float) -> Tensor:
-    """min(1, clip_l2 / norm), float `(n,)`, from gradient norms `(n,)`.
+def clipping_weights(norms: Tensor, clip_l2: float, dtype: torch.dtype) -> Tensor:
+    """min(1, clip_l2 / norm), `(n,)` of the gradients' `dtype`, from finite gradient norms `(n,)`."""
+    return (clip_l2 / norms.clamp(min=clip_l2)).to(dtype)
 
-    Raises:
-        InvalidUpdate: a norm is NaN or infinite, which no clip bounds.
+
+def require_rows(model: nn.Module, rows: Mapping[nn.Parameter, Tensor], count: int) -> None:
+    """Raise `Refused` unless what each parameter has of single samples, `rows`, is of `count` of them (D8).
+
+    A layer that is given a sample's positions as rows of the batch would have each of them clipped alone.
     """
-    if not bool(torch.isfinite(norms).all()):
-        raise InvalidUpdate("a sample's gradient is not finite; training diverged, try a lower training.lr")
-    return (clip_l2 / (norms + 1e-6)).clamp(max=1.0)
+    for name, parameter in model.named_parameters():
+        if parameter in rows and len(rows[parameter]) != count:
+            raise Refused(
+                f"dp-sgd: the layer of {name!r} saw {len(rows[parameter])} rows for {count} samples, and each would be "
+                "clipped alone; give it the batch as its first dimension, and positions as another"
+            )
+
+
+def without_spoilt(clipper: Clipper, criterion: Criterion, inputs: Any, targets: Any, finite: Tensor) -> Tensor:
+    """`clipper.clipped_sum` of the samples with `finite` gradients alone, bool `(n,)`. Losses of the others are NaN.
+
+    An error would tell that one sample was among them, which no noise hides.
+    """
+    losses = torch.full((len(finite),), torch.nan)
+    if bool(finite.any()):
+        losses[finite] = clipper.clipped_sum(criterion, inputs[finite], targets[finite]).float()
+    else:
+        zeroed_gradients(clipper.parameters)
+    return losses
 
 
 def require_per_sample(losses: Tensor, inputs: Any) -> Tensor:
@@ -53,6 +75,11 @@ def require_per_sample(losses: Tensor, inputs: Any) -> Tensor:
             "use reduction='none', or dp.sample.losses"
         )
     return losses
+
+
+def trainable(model: nn.Module) -> Sequence[nn.Parameter]:
+    """The parameters that training moves."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def zeroed_gradients(parameters: Iterable[nn.Parameter]) -> dict[nn.Parameter, Tensor]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from dp.accountant import ACCOUNTANT, Charge
 from secagg.errors import Refused
 from secagg.guarantees import Guarantees
 from secagg.protocol import Rng
@@ -113,6 +114,14 @@ class SampleLevel:
         rate = sample_rate(rows, batch_size)
         return {"noise_multiplier": self._noise_for(owner, rate, steps), "steps": steps, "sampling_rate": rate}
 
+    def planned(self, *, rows: int, batch_size: int, steps: int) -> Mapping[str, Any]:
+        """As `spent`, of a client with so many rows after `rounds` rounds of so many steps. Raises `Refused`."""
+        planned = SampleLevel(self._asked)
+        charge = Charge(**planned.charge(rows=rows, batch_size=batch_size, steps=steps))
+        planned._spent_so_far().charge("", replace(charge, steps=steps * self._asked.rounds))
+        planned._rows[""] = rows
+        return {**planned.spent(), "rounds": self._asked.rounds}
+
     def wrap(
         self, model: nn.Module, optimizer: Optimizer, loader: DataLoader[Any], criterion: Criterion, *, owner: str = ""
     ) -> PrivateSteps:
@@ -164,14 +173,14 @@ class SampleLevel:
             "adjacency": "add/remove",
             "epsilon": epsilon,
             "delta": delta,
-            "noise_multiplier": min((multiplier for multiplier, _, _ in history), default=0.0),
+            "noise_multiplier": min((charge.noise_multiplier for charge in history), default=0.0),
             "clip_l2": self._asked.clip_l2,
-            "steps": sum(count for _, _, count in history),
-            "sampling_rate": max((rate for _, rate, _ in history), default=0.0),
+            "steps": sum(charge.steps for charge in history),
+            "sampling_rate": max((charge.sampling_rate for charge in history), default=0.0),
             "sampler": "Poisson, from a cryptographic stream",
             "noise": "discrete Gaussian on a grid of 2^-40 of the clip, added by each client",
             "noise_source": "AES-256 in counter mode, a fresh key of the operating system for every step",
-            "accountant": "Opacus PRV",
+            "accountant": ACCOUNTANT,
             "assumptions": _ASSUMED,
             "warnings": self._warnings(delta),
         }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dp.sample.clipping import Clipper, Criterion, clipping_weights
+from dp.sample.clipping import Clipper, Criterion
 from secagg.errors import Refused
 
-# Float32 gives 1e-5 at most where a model is right; a Dice of the whole batch was off by 1e-2.
+# Of the clip. Float32 gives 1e-5 at most where a model is right; a Dice of the whole batch was off by 1e-2.
 _TOLERANCE = 1e-3
+# A gradient this much smaller than the clip decides nothing.
+_SMALLEST = 1e-6
 
 
 def require_separable(model: nn.Module) -> None:
@@ -62,7 +64,9 @@ def probe(
     *,
     clip_l2: float,
 ) -> bool:
-    """Look at the first two samples, together and each alone; True if that decided anything.
+    """Look at the first two samples, clipped together and each alone; True if that decided anything.
+
+    Their losses are scaled so that both are clipped, one four times as hard as the other.
 
     `twin` is a copy of `model` that `clipper` has not touched. The probe sees what no list of layers does: samples that
     a home-made layer or a loss mixes, a parameter that is used outside its layer, a statistic that is kept. Dropout is
@@ -76,22 +80,26 @@ def probe(
     twin.load_state_dict(model.state_dict())
     with _without_chance(model), _without_chance(twin):
         _require_apart(twin, criterion, inputs[:2], targets[:2])
-        clipper.clipped_sum(criterion, inputs[:2], targets[:2])
+        alone = [_alone(twin, criterion, inputs[at : at + 1], targets[at : at + 1]) for at in (0, 1)]
+        norms = [_norm(gradients) for gradients in alone]
+        if min(norms) < _SMALLEST * clip_l2 or not all(map(math.isfinite, norms)):
+            return False
+        # Both are clipped, and not alike: rows that stand for other samples, or for parts of them, show.
+        factors = [4 * clip_l2 / norms[0], 16 * clip_l2 / norms[1]]
+        clipper.clipped_sum(_scaled(criterion, factors), inputs[:2], targets[:2])
         found = {name: torch.zeros_like(own) if own.grad is None else own.grad.clone() for name, own in named.items()}
-        alone = [_clipped_alone(twin, criterion, inputs[at : at + 1], targets[at : at + 1], clip_l2) for at in (0, 1)]
     for name, buffer in model.named_buffers():
         if not torch.equal(buffer, buffers[name]):
             raise Refused(f"dp-sgd: buffer {name!r} changes in training, and no noise covers it")
-    expected = {name: alone[0][name] + alone[1][name] for name in named}
-    size = math.sqrt(sum(float(of.square().sum()) for of in expected.values()))
+    expected = {name: sum(clip_l2 / norms[at] * alone[at][name] for at in (0, 1)) for name in named}
     wrong = {name: float((found[name] - expected[name]).norm()) for name in named}
     worst = max(wrong, key=wrong.__getitem__)
-    if math.hypot(*wrong.values()) > _TOLERANCE * max(size, 1e-3 * clip_l2):
+    if math.hypot(*wrong.values()) > _TOLERANCE * clip_l2:
         raise Refused(
             f"dp-sgd: two samples' clipped gradients of {worst!r} are not those that each has alone (off by "
-            f"{wrong[worst] / max(size, 1e-12):.1%}): it is used outside its layer, or samples are mixed"
+            f"{wrong[worst] / clip_l2:.1%} of the clip): it is used outside its layer, or samples are mixed"
         )
-    return size > 1e-3 * clip_l2
+    return True
 
 
 def _require_apart(model: nn.Module, criterion: Criterion, inputs: Any, targets: Any) -> None:
@@ -108,16 +116,22 @@ def _require_apart(model: nn.Module, criterion: Criterion, inputs: Any, targets:
             raise Refused(f"dp-sgd: the {what} mixes samples: the loss of one moves with another's data")
 
 
-def _clipped_alone(
-    model: nn.Module, criterion: Criterion, inputs: Any, targets: Any, clip_l2: float
-) -> dict[str, Tensor]:
+def _alone(model: nn.Module, criterion: Criterion, inputs: Any, targets: Any) -> dict[str, Tensor]:
+    """The gradients of one sample, by plain autograd."""
     named = {name: own for name, own in model.named_parameters() if own.requires_grad}
     loss = criterion(model(inputs), targets).sum()
     found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     gradients = [torch.zeros_like(p) if g is None else g for p, g in zip(named.values(), found, strict=True)]
-    norm = torch.stack([gradient.square().sum() for gradient in gradients]).sum().sqrt()
-    weight = clipping_weights(norm[None], clip_l2)
-    return {name: weight * gradient for name, gradient in zip(named, gradients, strict=True)}
+    return dict(zip(named, gradients, strict=True))
+
+
+def _norm(gradients: Mapping[str, Tensor]) -> float:
+    return math.hypot(*(float(torch.linalg.vector_norm(each, dtype=torch.float64)) for each in gradients.values()))
+
+
+def _scaled(criterion: Criterion, factors: Sequence[float]) -> Criterion:
+    """`criterion` with each sample's loss, hence its gradient, times a factor of its own."""
+    return lambda outputs, targets: (losses := criterion(outputs, targets)) * losses.new_tensor(factors)
 
 
 @contextmanager

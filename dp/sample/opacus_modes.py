@@ -12,7 +12,15 @@ from opacus.grad_sample.grad_sample_module import GradSampleHooks
 from opacus.grad_sample.grad_sample_module_fast_gradient_clipping import GradSampleHooksFastGradientClipping
 from torch import Tensor, nn
 
-from dp.sample.clipping import Criterion, clipping_weights, require_per_sample, zeroed_gradients
+from dp.sample.clipping import (
+    Criterion,
+    clipping_weights,
+    require_per_sample,
+    require_rows,
+    trainable,
+    without_spoilt,
+    zeroed_gradients,
+)
 from secagg.errors import Refused
 
 
@@ -26,12 +34,12 @@ class PerSampleGradients:
     def __init__(self, model: nn.Module, clip_l2: float, *, functorch: bool) -> None:
         self.name = "functorch" if functorch else "hooks"
         self._model, self._clip_l2 = model, clip_l2
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters = trainable(model)
         self._hooks = _attach(lambda: GradSampleHooks(model, loss_reduction="sum", force_functorch=functorch))
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
         """As `dp.sample.clipping.Clipper` says. Raises `Refused` for a parameter without per-sample gradients (D8)."""
-        sums = zeroed_gradients(self._parameters)
+        sums = zeroed_gradients(self.parameters)
         for parameter in sums:
             vars(parameter)["grad_sample"] = None
         losses = require_per_sample(criterion(self._model(inputs), targets), inputs)
@@ -39,8 +47,12 @@ class PerSampleGradients:
         found = {parameter: vars(parameter)["grad_sample"] for parameter in sums}
         _require_all(self._model, {p for p, total in sums.items() if found[p] is None and bool(total.any())})
         gradients = {parameter: each.flatten(1) for parameter, each in found.items() if each is not None}
-        norms = torch.stack([torch.linalg.vector_norm(each, dim=1) for each in gradients.values()])
-        weights = clipping_weights(torch.linalg.vector_norm(norms, dim=0), self._clip_l2)
+        each_norm = {p: torch.linalg.vector_norm(each, dim=1, dtype=torch.float64) for p, each in gradients.items()}
+        require_rows(self._model, each_norm, len(losses))
+        norms = torch.linalg.vector_norm(torch.stack(list(each_norm.values())), dim=0)
+        if not bool((finite := norms.isfinite()).all()):
+            return without_spoilt(self, criterion, inputs, targets, finite)
+        weights = clipping_weights(norms, self._clip_l2, losses.dtype)
         for parameter, total in sums.items():
             if parameter in gradients:
                 total.copy_((weights @ gradients[parameter]).view_as(parameter))
@@ -57,20 +69,24 @@ class Ghost:
 
     def __init__(self, model: nn.Module, clip_l2: float) -> None:
         self._model, self._clip_l2 = model, clip_l2
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameters = trainable(model)
         self._hooks = _attach(
             lambda: GradSampleHooksFastGradientClipping(model, loss_reduction="sum", max_grad_norm=clip_l2)
         )
 
     def clipped_sum(self, criterion: Criterion, inputs: Any, targets: Any) -> Tensor:
         """As `dp.sample.clipping.Clipper` says. Raises `Refused` for a parameter without a norm (D8)."""
-        for parameter in self._parameters:
+        for parameter in self.parameters:
             vars(parameter)["_norm_sample"] = None
         losses = require_per_sample(criterion(self._model(inputs), targets), inputs)
         torch.autograd.backward(losses.sum(), retain_graph=True)
-        _require_all(self._model, {p for p in self._parameters if vars(p)["_norm_sample"] is None})
-        weights = clipping_weights(self._hooks.get_norm_sample(), self._clip_l2)
-        zeroed_gradients(self._parameters)
+        _require_all(self._model, {p for p in self.parameters if vars(p)["_norm_sample"] is None})
+        require_rows(self._model, {p: vars(p)["_norm_sample"] for p in self.parameters}, len(losses))
+        norms = self._hooks.get_norm_sample()
+        if not bool((finite := norms.isfinite()).all()):
+            return without_spoilt(self, criterion, inputs, targets, finite)
+        weights = clipping_weights(norms, self._clip_l2, losses.dtype)
+        zeroed_gradients(self.parameters)
         self._hooks.disable_hooks()
         torch.autograd.backward((weights * losses).sum())
         self._hooks.enable_hooks()

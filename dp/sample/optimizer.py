@@ -9,8 +9,8 @@ that is released is computed from that integer: no float noise was ever added to
 
 What the noise covers. Rounding moves the difference of two sums of d coordinates by at most sqrt(d) steps, which is
 added to the sensitivity; so is 2^-12 of it for float32's rounding of norms and sums, which differs with the company
-that a sample has in its batch (Casacuberta et al. 2022, arXiv 2207.10635). That last allowance is generous for batches
-up to a thousand, and not proven for every kernel that torch may choose.
+that a sample has in its batch (Casacuberta et al. 2022, arXiv 2207.10635). That last allowance is for expected batches
+up to 1,024 and grows with larger ones; it is generous, and not proven for every kernel that torch may choose.
 
 What the accountant may assume. The continuous Gaussian, rounded to the grid, is the Gaussian mechanism and something
 done after it. The discrete one of sigma steps is within 0.021 / sigma^2 of it in statistical distance (midpoint rule:
@@ -38,6 +38,7 @@ STEPS_PER_CLIP = 2.0**40
 FLOAT32_ALLOWANCE = 2.0**-12
 NOISE_MULTIPLIER_MIN, NOISE_MULTIPLIER_MAX = 2.0**-6, 2.0**17
 _LARGEST_BATCH = 2**21
+_ALLOWED_BATCH = 1024
 
 
 class DiscreteNoiseOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]
@@ -86,7 +87,13 @@ class DiscreteNoiseOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[m
         """
         flat = torch.cat([parameter.summed_grad.reshape(-1) for parameter in self.params])
         noisy = torch.from_numpy(
-            noisy_sum(flat.numpy(), self.max_grad_norm, noise_multiplier=self.noise_multiplier, rng=self._rng)
+            noisy_sum(
+                flat.numpy(),
+                self.max_grad_norm,
+                noise_multiplier=self.noise_multiplier,
+                batch_size=self.expected_batch_size,
+                rng=self._rng,
+            )
         )
         start = 0
         for parameter in self.params:
@@ -94,9 +101,16 @@ class DiscreteNoiseOptimizer(DPOptimizerFastGradientClipping):  # type: ignore[m
 
 
 def noisy_sum(
-    total: NDArray[np.float32], clip_l2: float, *, noise_multiplier: float, rng: Rng = secrets.token_bytes
+    total: NDArray[np.float32],
+    clip_l2: float,
+    *,
+    noise_multiplier: float,
+    batch_size: float = 1.0,
+    rng: Rng = secrets.token_bytes,
 ) -> NDArray[np.float32]:
     """`total`, float32 `(d,)`, a sum of vectors of norm at most `clip_l2`, plus Gaussian noise on the grid.
+
+    `batch_size` is the expected number of vectors, which float32's allowance is for.
 
     Raises:
         InvalidUpdate: a coordinate is NaN or infinite, or beyond what 2^21 samples can reach.
@@ -109,7 +123,8 @@ def noisy_sum(
     steps = total.astype(np.float64) / step
     if not bool(np.all(np.abs(steps) < _LARGEST_BATCH * STEPS_PER_CLIP)):
         raise InvalidUpdate("the sum of clipped gradients is not finite; training diverged, try a lower training.lr")
-    sensitivity = STEPS_PER_CLIP * (1 + FLOAT32_ALLOWANCE) + math.sqrt(total.size)
+    allowance = FLOAT32_ALLOWANCE * max(1.0, batch_size / _ALLOWED_BATCH)
+    sensitivity = STEPS_PER_CLIP * (1 + allowance) + math.sqrt(total.size)
     noise = discrete_gaussian(noise_multiplier * sensitivity, total.size, rng=rng)
     noise += np.rint(steps).astype(np.int64)
     return (noise * step).astype(np.float32)

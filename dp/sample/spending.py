@@ -1,92 +1,65 @@
-"""What DP-SGD spends: one accountant an owner of samples, Opacus' PRV (Gopi et al. 2021, arXiv 2106.02848).
+"""What DP-SGD spends: the steps of each owner of samples, by the accountant of everything else (dp.accountant).
 
 Guarantee: for batches that are Poisson samples nobody sees, the figures are upper bounds for adding or removing one
-sample of one owner. Another accountant agrees within 1 % (D10, in the tests).
+sample of one owner. Opacus' PRV accountant agrees within 1 % (D10, in the tests).
 """
 
 from __future__ import annotations
 
 import functools
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
 from dataclasses import dataclass, field
 
-from opacus.accountants import PRVAccountant
-from opacus.accountants.utils import get_noise_multiplier
+from dp.accountant import LEDGER_STEP, Charge, composed_epsilon
+from dp.accountant import solve_noise_multiplier as solve
 
-from secagg.errors import Refused
-
-ACCOUNTANT = "Opacus PRV"
-_SMALLEST_TARGET = 0.05
-History = tuple[tuple[float, float, int], ...]
+History = tuple[Charge, ...]
 
 
 @dataclass
 class Spending:
     """Steps taken, owner by owner."""
 
-    _accountants: dict[str, PRVAccountant] = field(default_factory=dict)
+    _steps: dict[str, Counter[tuple[float, float]]] = field(default_factory=dict)
 
     def step(self, owner: str, *, noise_multiplier: float, sample_rate: float) -> None:
-        """Charge one step to `owner`. Call it *before* the noise is drawn: a crash must not refund it."""
-        account = self._accountants.setdefault(owner, PRVAccountant())
-        account.step(noise_multiplier=noise_multiplier, sample_rate=sample_rate)
+        """Charge one step to `owner`. Call it *before* anything depends on the samples: a crash must not refund it."""
+        self.charge(owner, Charge(noise_multiplier, 1, sample_rate))
+
+    def charge(self, owner: str, charge: Charge) -> None:
+        """Charge several steps to `owner` at once."""
+        self._steps.setdefault(owner, Counter())[charge.noise_multiplier, charge.sampling_rate] += charge.steps
 
     def steps(self, owner: str) -> int:
         """How many steps `owner` was charged."""
-        return sum(count for _, _, count in self.history(owner))
+        return sum(charge.steps for charge in self.history(owner))
 
     def history(self, owner: str) -> History:
-        """(noise multiplier, sampling rate, steps) of `owner`, in order."""
-        return tuple(self._accountants[owner].history) if owner in self._accountants else ()
+        """What `owner` was charged: steps of one kind as one charge."""
+        counted = self._steps.get(owner, Counter())
+        return tuple(Charge(multiplier, count, rate) for (multiplier, rate), count in counted.items())
 
     def worst(self, delta: float) -> tuple[float, History]:
         """The largest epsilon of any owner at `delta`, and the history that it is of; (0, ()) before the first step."""
-        histories = {self.history(owner) for owner in self._accountants}
-        return max(((epsilon_of(history, delta), history) for history in sorted(histories)), default=(0.0, ()))
+        histories = {self.history(owner) for owner in self._steps}
+        return max(((epsilon_of(history, delta), history) for history in histories), default=(0.0, ()), key=_epsilon)
+
+
+def _epsilon(found: tuple[float, History]) -> float:
+    return found[0]
 
 
 @functools.lru_cache(maxsize=4096)
 def epsilon_of(history: History, delta: float) -> float:
-    """Epsilon at `delta` of these steps: an upper bound, within 0.01 of the truth."""
-    accountant = PRVAccountant()
-    accountant.history = list(history)
-    with _quiet():
-        return float(accountant.get_epsilon(delta))
+    """Epsilon at `delta` of these charges, an upper bound, as a ledger would have it."""
+    return composed_epsilon(history, delta=delta, finest_step=LEDGER_STEP)
 
 
 @functools.lru_cache(maxsize=4096)
 def solve_noise_multiplier(target_epsilon: float, target_delta: float, *, sample_rate: float, steps: int) -> float:
-    """A noise multiplier that keeps `steps` steps within the target, and at most 1 % of epsilon under it.
+    """The smallest noise multiplier, to four digits, that keeps `steps` steps within the target.
 
     Raises:
-        Refused: the target is under 0.05, where the accountant's own 0.01 would be most of it, or no noise reaches it.
+        Refused: a target is out of range, or no noise reaches it.
     """
-    if target_epsilon < _SMALLEST_TARGET:
-        raise Refused(f"target_epsilon is {target_epsilon:g}, expected at least {_SMALLEST_TARGET}")
-    with _quiet():
-        try:
-            found = get_noise_multiplier(
-                target_epsilon=target_epsilon,
-                target_delta=target_delta,
-                sample_rate=sample_rate,
-                steps=steps,
-                accountant="prv",
-                epsilon_tolerance=0.01 * target_epsilon,
-            )
-        except ValueError:
-            raise Refused(
-                f"target_epsilon is {target_epsilon:g} at delta {target_delta:g} over {steps} steps of rate "
-                f"{sample_rate:g}: no noise reaches it"
-            ) from None
-    return float(found)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Opacus warns of cells that it then masks (log of 0), and of orders that only size its grid."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        warnings.simplefilter("ignore", UserWarning)
-        yield
+    return solve(target_epsilon, target_delta, rounds=steps, sampling_rate=sample_rate, finest_step=LEDGER_STEP)

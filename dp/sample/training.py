@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -19,8 +20,8 @@ from secagg.errors import Refused
 class PrivateSteps:
     """Iterate for Poisson batches, and give each to `step`. Use it as a context, so that hooks leave the model.
 
-    `charge` is called before each step's noise is drawn. `twin` is a copy of the model for `dp.sample.models.probe`,
-    None where it was probed before; `proven` is called when the probe has decided.
+    `charge` is called before anything of a step depends on its samples. `twin` is a copy of the model for
+    `dp.sample.models.probe`, None where it was probed before; `proven` is called when the probe has decided.
 
     Attributes:
         mode: how gradients are clipped: "book-keeping", or one of Opacus' modes.
@@ -44,7 +45,7 @@ class PrivateSteps:
         self._model, self._clipper, self._optimizer = model, clipper, optimizer
         self._loader, self._criterion, self._charge = loader, criterion, charge
         self._twin, self._proven = twin, proven
-        self._drawn: int | None = None
+        self._drawn: tuple[Any, Any] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -59,7 +60,7 @@ class PrivateSteps:
 
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         for inputs, targets in self._loader:
-            self._drawn = len(inputs)
+            self._drawn = inputs, targets
             yield inputs, targets
 
     def step(self, inputs: Any, targets: Any, *, correct: Callable[[], None] = lambda: None) -> Tensor:
@@ -71,20 +72,20 @@ class PrivateSteps:
         Raises:
             Refused: the batch is not the one drawn (D1), the criterion or the model is not per-sample (D8), or no
                 secure noise is to be had (D2, D3).
-            InvalidUpdate: training diverged.
+            InvalidUpdate: the sum cannot be held on the grid.
 
         Guarantee: the noisy gradient is one Gaussian release over a Poisson sample, as charged.
         """
-        if self._drawn is None or len(inputs) != self._drawn:
+        if self._drawn is None or not _same_samples(self._drawn, inputs, targets):
             raise Refused(
                 f"dp-sgd: this batch of {len(inputs)} is not the Poisson sample last drawn: take batches by iterating, "
-                "and each for one step"
+                "and each for one step; inputs may be changed on the way, or moved, but not targets as well"
             )
         self._drawn = None
+        # Before anything depends on the samples: what is charged and never released costs budget, the reverse privacy.
+        self._charge()
         if self._twin is not None and len(inputs) > 1:
             self._probe(self._twin, inputs, targets)
-        # Before the noise: what is charged and never released costs budget, the reverse would cost privacy.
-        self._charge()
         losses = self._clipped(inputs, targets)
         self._optimizer.pre_step()
         correct()
@@ -102,3 +103,10 @@ class PrivateSteps:
             return self._clipper.clipped_sum(self._criterion, inputs, targets)
         zeroed = zeroed_gradients(self._optimizer.params)
         return next(iter(zeroed.values())).new_zeros(0)
+
+
+def _same_samples(drawn: tuple[Any, Any], inputs: Any, targets: Any) -> bool:
+    """Whether this is the batch that was drawn, with its inputs augmented perhaps, or moved to a device."""
+    if len(inputs) != len(drawn[0]):
+        return False
+    return inputs is drawn[0] or targets is drawn[1] or torch.equal(targets.cpu(), drawn[1].cpu())

@@ -19,21 +19,38 @@ if TYPE_CHECKING:
 @params_option
 @clients_option
 @click.option("--rounds", type=click.IntRange(1), default=1, show_default=True, help="Rounds of the run.")
+@click.option("--rows", type=click.IntRange(1), help="Rows of one client, for dp-sgd.")
+@click.option("--batch-size", type=click.IntRange(1), help="Rows in a batch on average, for dp-sgd.")
+@click.option("--local-steps", type=click.IntRange(1), help="Steps of a client in one round, for dp-sgd.")
 @set_option
 @json_option
 def command(
-    backend: str, params: int, clients: int, rounds: int, settings: tuple[str, ...], json_file: Path | None
+    backend: str,
+    params: int,
+    clients: int,
+    rounds: int,
+    rows: int | None,
+    batch_size: int | None,
+    local_steps: int | None,
+    settings: tuple[str, ...],
+    json_file: Path | None,
 ) -> None:
     """Plan a run: bytes, seconds, epsilon, and what each party sees."""
     from secagg.cli.options import parse_settings, write_json
-    from secagg.plan import make_plan
+    from secagg.errors import Refused
+    from secagg.plan import LocalWork, make_plan, planned_privacy
     from secagg.registry import build, for_rounds
     from secagg.settings import read_files
 
     parameters = for_rounds(backend, read_files(parse_settings(settings), folder=Path()), rounds)
     composition = build(backend, parameters)
-    plan = make_plan(composition, params=params, clients=clients, rounds=rounds)
-    _print(plan, composition.spent(rounds, clients=clients) or {})
+    work = None
+    if rows is not None and batch_size is not None and local_steps is not None:
+        work = LocalWork(rows, batch_size, local_steps)
+    elif not rows is batch_size is local_steps:
+        raise Refused("--rows, --batch-size, --local-steps: expected all three, or none")
+    plan = make_plan(composition, params=params, clients=clients, rounds=rounds, work=work)
+    _print(plan, planned_privacy(composition, rounds=rounds, clients=clients, work=work) or {})
     if json_file is not None:
         write_json(json_file, plan.model_dump_json(by_alias=True, indent=2))
 

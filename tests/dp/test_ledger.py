@@ -53,7 +53,7 @@ def test_d6_an_exhausted_budget_refuses_to_take_part(path: Path) -> None:
 
 def test_d6_charges_of_any_kind_and_run_share_one_budget(path: Path) -> None:
     ledger = Ledger(path, "site-0")
-    samples = Budget(population="heart", epsilon=3.0, delta=1e-6, unit="sample")
+    samples = Budget(population="chests", epsilon=3.0, delta=1e-6, unit="sample")
     ledger.spend(CHARGE, budget=BUDGET, run=RUN, round_number=1)
     ledger.spend(Charge(4.0), budget=BUDGET, run="cd" * 16, round_number=1)
     spend(ledger, Charge(1.2, 100, 0.01), samples)
@@ -64,9 +64,17 @@ def test_d6_charges_of_any_kind_and_run_share_one_budget(path: Path) -> None:
     assert finest <= book.epsilon(samples) <= finest * 1.001
     assert {key: len(account.charges) for key, account in book.accounts.items()} == {
         ("heart", "client"): 2,
-        ("heart", "sample"): 1,
+        ("chests", "sample"): 1,
         ("lungs", "client"): 1,
     }
+
+
+@pytest.mark.parametrize(("first", "second"), [("client", "sample"), ("sample", "client")])
+def test_d6_a_population_has_one_unit(path: Path, first: Any, second: Any) -> None:
+    ledger = Ledger(path, "site-0")
+    spend(ledger, CHARGE, BUDGET.model_copy(update={"unit": first}))
+    with pytest.raises(Refused, match=f"is charged for each {first}, got a charge for each {second}"):
+        spend(ledger, CHARGE, BUDGET.model_copy(update={"unit": second}))
 
 
 def test_a_budget_is_granted_once(path: Path) -> None:

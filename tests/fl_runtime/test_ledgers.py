@@ -147,9 +147,8 @@ def test_samples_are_charged_for_every_step_under_their_own_sampling_rate(folder
     assert 0 < first.sampling_rate < 1
     sheet = sheet_of(tmp_path / "run")
     claimed = sheet["differential_privacy"]["epsilon"]
-    # Two accountants: Opacus' PRV claims up to 0.01 more, the ledger's grid up to a thousandth.
     assert sheet["ledger"]["unit"] == "sample"
-    assert sheet["ledger"]["spent"] == pytest.approx(claimed, rel=0.02)
+    assert sheet["ledger"]["spent"] == claimed
 
 
 def test_d6_a_site_whose_samples_have_no_budget_left_does_not_train(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from dp.accountant import Charge
 from dp.sample import optimizer as optimizers
 from dp.sample.component import SampleLevel, SampleLevelParameters
 from dp.sample.spending import epsilon_of
@@ -65,7 +66,7 @@ def test_what_leaves_a_client_is_noisy_and_its_steps_are_charged_to_it() -> None
     # One seed for all, and no two alike.
     assert not any(np.array_equal(again.delta[name], delta) for name, delta in deltas[0].delta.items())
     assert component.spent()["steps"] == 2 * 15
-    assert component.spent()["epsilon"] == epsilon_of(((1.0, 5 / 23, 30),), 1e-5)
+    assert component.spent()["epsilon"] == epsilon_of((Charge(1.0, 30, 5 / 23),), 1e-5)
 
 
 def test_d8_a_trainer_refuses_a_model_that_mixes_samples() -> None:
@@ -90,13 +91,13 @@ def test_a_run_reaches_its_target_and_its_sheet_says_how(backend: str, tmp_path:
         "unit": "sample",
         "adjacency": "add/remove",
         "delta": 1e-5,
-        "accountant": "Opacus PRV",
+        "accountant": "dp-accounting PLD",
     }
     assert sheet["parameters"]["target_epsilon"] == 20
     # An exact sum of row counts would tell of a single row.
     assert sheet["guarantees"]["uniform_weights"]
     text = to_markdown(sheet)
-    for part in ("for one sample (add/remove)", "sampler: Poisson", "noise source: AES-256", "by Opacus PRV"):
+    for part in ("for one sample (add/remove)", "sampler: Poisson", "noise source: AES-256", "by dp-accounting PLD"):
         assert part in text
     assert "counted in full" not in text
 

@@ -9,7 +9,7 @@ import pytest
 
 from secagg.bench import BenchReport, Workload, run_bench
 from secagg.errors import Refused
-from secagg.plan import Plan, make_plan
+from secagg.plan import LocalWork, Plan, make_plan
 from secagg.registry import Composition, build
 from tests.secagg.test_bench import CASES, played
 
@@ -134,3 +134,17 @@ def test_a_plan_that_cannot_be_made_is_refused(sizes: dict[str, int]) -> None:
 def test_more_rounds_than_a_key_opens_are_refused() -> None:
     with pytest.raises(Refused, match="round 6 is over the query budget of 5 rounds under one key"):
         make_plan(build("ckks", {"query_budget": 5}), params=10, clients=3, rounds=6)
+
+
+def test_noise_in_training_is_planned_from_rows_batches_and_steps() -> None:
+    private = build("dp-sgd+smpc", {"target_epsilon": 8.0, "rounds": 5})
+    plan = make_plan(private, params=100, clients=4, rounds=5, work=LocalWork(rows=1000, batch_size=64, steps=16))
+    assert plan.privacy is not None
+    assert (plan.privacy.unit, plan.privacy.rounds, plan.privacy.sampling_rate) == ("sample", 5, 0.064)
+    assert 7.9 < plan.privacy.epsilon <= 8.0
+    alone = make_plan(build("smpc"), params=100, clients=4, rounds=5)
+    assert plan.client.upload_bytes == alone.client.upload_bytes
+    with pytest.raises(Refused, match="rows, batch_size and local_steps are needed"):
+        make_plan(private, params=100, clients=4, rounds=5)
+    with pytest.raises(Refused, match="'smpc' does not act where clients train"):
+        make_plan(build("smpc"), params=100, clients=4, rounds=5, work=LocalWork(1000, 64, 16))

@@ -34,7 +34,7 @@ def norm(gradient: Named) -> float:
 
 
 def clipped_sum(gradients: list[Named], clip_l2: float) -> Named:
-    weights = [min(1.0, clip_l2 / (norm(gradient) + 1e-6)) for gradient in gradients]
+    weights = [min(1.0, clip_l2 / max(norm(gradient), clip_l2)) for gradient in gradients]
     return {
         name: sum((w * g[name] for w, g in zip(weights, gradients, strict=True)), torch.zeros_like(gradients[0][name]))
         for name in gradients[0]

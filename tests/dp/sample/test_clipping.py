@@ -14,7 +14,7 @@ from dp.sample.clipping import Clipper, clipping_weights
 from dp.sample.losses import cross_entropy, dice_cross_entropy
 from dp.sample.opacus_modes import Ghost, PerSampleGradients
 from fl_runtime.models import SmallCnn, build
-from secagg.errors import InvalidUpdate, Refused
+from secagg.errors import Refused
 from tests.dp.sample.loops import clipped_sum, distance, gradients_alone, norm, sums_of
 
 SAMPLES = 5
@@ -227,15 +227,87 @@ def test_a_criterion_that_is_not_per_sample_is_refused(mode: str, reduction: str
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_gradient_that_is_not_finite_is_an_invalid_update(mode: str) -> None:
-    inputs = torch.randn(3, 1, 12, 12)
-    inputs[1, 0, 0, 0] = torch.nan
-    with pytest.raises(InvalidUpdate, match="training diverged"):
-        MODES[mode](small_cnn(), 1.0).clipped_sum(cross_entropy, inputs, torch.tensor([0, 1, 2]))
+@pytest.mark.parametrize("spoilt", [torch.nan, 3e38])
+def test_d8_a_sample_whose_gradient_is_not_finite_adds_nothing_and_does_not_show(mode: str, spoilt: float) -> None:
+    model, inputs, labels = small_cnn(), torch.randn(3, 1, 12, 12), torch.tensor([0, 1, 2])
+    inputs[1] = spoilt
+    losses = MODES[mode](model, 1.0).clipped_sum(cross_entropy, inputs, labels)
+    assert losses.isnan().tolist() == [False, True, False]
+    alone = gradients_alone(model, cross_entropy, inputs[[0, 2]], labels[[0, 2]])
+    assert distance(sums_of(model), clipped_sum(alone, 1.0)) <= 2e-6
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_batch_of_spoilt_samples_adds_nothing(mode: str) -> None:
+    model = small_cnn()
+    MODES[mode](model, 1.0).clipped_sum(cross_entropy, torch.full((2, 1, 12, 12), torch.nan), torch.tensor([0, 1]))
+    assert not any(bool(total.any()) for total in sums_of(model).values())
+
+
+class Patches(nn.Module):
+    """Its layer is given the positions of all samples as rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        positions: Tensor = self.layer(inputs.reshape(-1, 4)).reshape(inputs.shape[:2])
+        return positions
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_d8_positions_that_a_layer_sees_as_rows_of_the_batch_are_refused(mode: str) -> None:
+    clipper = MODES[mode](Patches(), 1.0)
+    with pytest.raises(Refused, match=r"the layer of 'layer\.weight' saw 21 rows for 3 samples"):
+        clipper.clipped_sum(squares, torch.randn(3, 7, 4), torch.zeros(3))
+
+
+class Difference(nn.Module):
+    """The difference of a layer's outputs at two positions: its gradient is one of two terms that nearly cancel."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        positions: Tensor = self.layer(inputs)
+        return positions[:, 0] - (1 - 2e-5) * positions[:, 1]
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e6])
+@pytest.mark.parametrize("kind", ["linear", "embedding"])
+def test_d8_no_more_than_the_clip_is_released_where_terms_cancel(kind: str, size: float) -> None:
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        direction = torch.randn(1, 64, generator=generator)
+        if kind == "linear":
+            model = Difference(nn.Linear(64, 64, bias=False))
+            inputs = size * torch.randn(1, 1, 64, generator=generator).expand(1, 2, 64)
+        else:
+            model, direction = Difference(nn.Embedding(5, 64)), size * direction
+            inputs = torch.zeros(1, 2, dtype=torch.long)
+        BookKeeping(model, 1.0).clipped_sum(lambda outputs, targets: (outputs * targets).sum(1), inputs, direction)
+        assert all(float(total.double().norm()) <= 1 + 2**-12 for total in sums_of(model).values())
+
+
+class ByName(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(input=inputs)
+        return outputs
+
+
+def test_a_layer_that_is_called_by_keyword_is_clipped_too() -> None:
+    model, inputs = ByName(), torch.randn(SAMPLES, 4)
+    check_against_loop(model, squares, inputs, some_targets(), 0.1, tolerance=2e-6)
 
 
 def test_weights_bring_every_norm_to_the_clip_at_most() -> None:
     norms = torch.tensor([0.0, 1e-9, 0.5, 1.0, 7.0, 1e30])
-    weights = clipping_weights(norms, 1.0)
-    assert bool((norms * weights <= 1.0).all())
+    weights = clipping_weights(norms, 1.0, torch.float32)
+    assert bool((norms * weights <= 1 + 1e-6).all())
     assert weights[:3].tolist() == [1.0, 1.0, 1.0]

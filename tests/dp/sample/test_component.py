@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from dp.accountant import Charge
 from dp.layer import ClientLevel, ClientLevelParameters
 from dp.sample import optimizer as optimizers
 from dp.sample.component import SampleLevel, SampleLevelParameters
@@ -148,13 +149,42 @@ def test_d8_what_the_optimiser_holds_and_no_clip_covers_is_refused() -> None:
         private.wrap(model, torch.optim.SGD(model[0].parameters(), lr=0.1), loader, cross_entropy)
 
 
-def test_d8_a_model_that_mixes_samples_is_refused_at_its_first_step_and_nothing_is_charged() -> None:
+def test_d8_a_model_that_mixes_samples_is_refused_at_its_first_step_which_is_charged() -> None:
     private = component()
     with start(private, model_of(nn.Linear(4, 8), Centred(), nn.Linear(8, 3)), batch_size=20) as steps:
         batch = next(iter(steps))
         with pytest.raises(Refused, match="mixes samples"):
             steps.step(*batch)
-    assert private.spent()["steps"] == 0
+    # What is looked at is paid for: a refusal may tell of a sample.
+    assert private.spent()["steps"] == 1
+
+
+class Crossed(nn.Module):
+    """Its second layer has the samples in another order than its first; outputs are each sample's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.second(self.first(inputs).flip(0)).flip(0)
+        return outputs
+
+
+@pytest.mark.parametrize("clip_l2", [1e-3, 1.0, 1e3])
+def test_d8_rows_that_stand_for_other_samples_are_found_whatever_the_clip(clip_l2: float) -> None:
+    with start(component(clip_l2=clip_l2), Crossed(), batch_size=20) as steps:
+        batch = next(iter(steps))
+        with pytest.raises(Refused, match=r"two samples' clipped gradients of '(first|second)\."):
+            steps.step(*batch)
+
+
+def test_d1_other_rows_in_place_of_the_drawn_ones_are_refused() -> None:
+    with start(component(), model_of(), batch_size=20) as steps:
+        inputs, labels = next(iter(steps))
+        with pytest.raises(Refused, match="is not the Poisson sample last drawn"):
+            steps.step(inputs + 1, (labels + 1) % 3)
+        steps.step(inputs + 1, labels)
 
 
 def test_d8_batch_norm_is_refused_and_converted_when_asked() -> None:
@@ -201,7 +231,7 @@ def test_what_was_spent_is_that_of_the_client_that_spent_most() -> None:
             for batch in steps:
                 steps.step(*batch)
     spent = private.spent()
-    assert spent["epsilon"] == epsilon_of(((2.0, 0.5, 6),), 1e-5)
+    assert spent["epsilon"] == epsilon_of((Charge(2.0, 6, 0.5),), 1e-5)
     assert {
         key: spent[key] for key in ("unit", "adjacency", "delta", "steps", "sampling_rate", "noise_multiplier")
     } == {
@@ -212,7 +242,7 @@ def test_what_was_spent_is_that_of_the_client_that_spent_most() -> None:
         "sampling_rate": 0.5,
         "noise_multiplier": 2.0,
     }
-    assert spent["accountant"] == "Opacus PRV"
+    assert spent["accountant"] == "dp-accounting PLD"
     assert "Poisson" in spent["sampler"]
     assert "AES-256" in spent["noise_source"]
     assert spent["warnings"] == ()

@@ -1,10 +1,11 @@
-"""What is charged, and that another accountant agrees."""
+"""What is charged, and that another accountant, Opacus' PRV (Gopi et al. 2021, arXiv 2106.02848), agrees."""
 
 from __future__ import annotations
 
 import pytest
+from opacus.accountants import PRVAccountant
 
-from dp.accountant import Charge, composed_epsilon
+from dp.accountant import Charge
 from dp.sample.spending import Spending, epsilon_of, solve_noise_multiplier
 from secagg.errors import Refused
 
@@ -22,8 +23,16 @@ SETTINGS = [
 def test_d10_a_second_accountant_agrees_within_one_percent(
     multiplier: float, rate: float, steps: int, delta: float
 ) -> None:
-    by_loss_distributions = composed_epsilon([Charge(multiplier, steps, rate)], delta=delta)
-    assert epsilon_of(((multiplier, rate, steps),), delta) == pytest.approx(by_loss_distributions, rel=0.01)
+    random_variables = PRVAccountant()
+    random_variables.history = [(multiplier, rate, steps)]
+    assert epsilon_of((Charge(multiplier, steps, rate),), delta) == pytest.approx(
+        random_variables.get_epsilon(delta), rel=0.01
+    )
+
+
+def test_a_loose_delta_makes_no_epsilon_negative_and_a_tight_one_has_one() -> None:
+    assert epsilon_of((Charge(30.0, 10, 0.5),), 0.3) >= 0
+    assert 0 < epsilon_of((Charge(0.6, 200, 0.05),), 1e-14) < 100
 
 
 def test_every_owner_has_an_account_and_the_worst_one_is_claimed() -> None:
@@ -34,15 +43,16 @@ def test_every_owner_has_an_account_and_the_worst_one_is_claimed() -> None:
             spending.step(owner, noise_multiplier=1.0, sample_rate=rate)
     assert (spending.steps("small"), spending.steps("large"), spending.steps("nobody")) == (10, 40, 0)
     expected = {owner: epsilon_of(spending.history(owner), 1e-5) for owner in ("small", "large")}
-    assert spending.worst(1e-5) == (max(expected.values()), ((1.0, 0.5, 10),))
+    assert spending.worst(1e-5) == (max(expected.values()), (Charge(1.0, 10, 0.5),))
 
 
 @pytest.mark.parametrize(("target", "rate", "steps"), [(1.0, 0.02, 500), (8.0, 0.1, 390), (50.0, 1.0, 30)])
 def test_the_noise_that_is_solved_for_meets_the_target_and_little_more(target: float, rate: float, steps: int) -> None:
     multiplier = solve_noise_multiplier(target, 1e-5, sample_rate=rate, steps=steps)
-    assert 0.98 * target <= epsilon_of(((multiplier, rate, steps),), 1e-5) <= target
+    assert 0.98 * target <= epsilon_of((Charge(multiplier, steps, rate),), 1e-5) <= target
 
 
-def test_a_target_that_no_noise_reaches_is_refused() -> None:
-    with pytest.raises(Refused, match=r"target_epsilon is 0\.01, expected at least 0\.05"):
-        solve_noise_multiplier(0.01, 1e-5, sample_rate=0.5, steps=10)
+@pytest.mark.parametrize("target", [0.0, -1.0, float("nan")])
+def test_a_target_that_is_no_epsilon_is_refused(target: float) -> None:
+    with pytest.raises(Refused, match=r"target_epsilon is .*, expected a positive number"):
+        solve_noise_multiplier(target, 1e-5, sample_rate=0.5, steps=10)
