@@ -74,7 +74,9 @@ class Clients:
         seen = np.empty((self.steps, count))
         for step in range(self.steps):
             sent = dict(zip(names, sign(step) * updates, strict=True))
-            spec = driver.spec(step + 1, layout=layout, encoding=encoding, task=task_digest(b"audit", bytes([step % 2])))
+            spec = driver.spec(
+                step + 1, layout=layout, encoding=encoding, task=task_digest(b"audit", bytes([step % 2]))
+            )
             outcome = driver.round(spec, lambda name, sent=sent: (sent[name], 1))  # type: ignore[misc]
             if outcome.dropped:
                 raise Aborted(f"round {step + 1} lost canaries: {dict(outcome.dropped)}")

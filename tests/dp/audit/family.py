@@ -4,13 +4,15 @@ Each is held to a confidence of 1 - 0.05 / (their number), so that with probabil
 called violated (Bonferroni). The planted bugs are judged at the same confidence. A seed fixes coins and directions; the
 noise is the operating system's, other in each run.
 
-`python -m benchmarks.dp.audits` runs them all, the suite those that are `QUICK`.
+`python -m benchmarks.dp.audits` runs them all, the suite those that are `QUICK`. `python -m tests.dp.audit.family NAME`
+runs one, in whatever tree it stands, and prints `secagg.audit/1`.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dp.audit.run import Auditor, Design
@@ -25,19 +27,21 @@ class Registered:
     backend: str
     parameters: Mapping[str, Any]
     design: Design
-    # What stands in the table of the documentation.
-    remark: str = field(default="", compare=False)
 
     def prepared(self) -> Auditor:
         """The audit, at the confidence that the family leaves to each."""
         return Auditor(self.backend, self.parameters, replace(self.design, confidence=1 - FAMILY_ERROR / len(FAMILY)))
 
 
-def _sgd(seed: int, canaries: int = 32768, *, rounds: int = 4, guesses: int | None = None, **parameters: Any) -> Registered:
+def _sgd(
+    seed: int, canaries: int = 32768, *, rounds: int = 4, guesses: int | None = None, **parameters: Any
+) -> Registered:
     return Registered("dp-sgd", parameters, Design(canaries=canaries, rounds=rounds, guesses=guesses, seed=seed))
 
 
-def _dp(backend: str, seed: int, canaries: int, *, rounds: int = 4, guesses: int | None = None, **parameters: Any) -> Registered:
+def _dp(
+    backend: str, seed: int, canaries: int, *, rounds: int = 4, guesses: int | None = None, **parameters: Any
+) -> Registered:
     return Registered(backend, parameters, Design(canaries=canaries, rounds=rounds, guesses=guesses, seed=seed))
 
 
@@ -47,9 +51,7 @@ FAMILY: Mapping[str, Registered] = {
     "sgd-1": _sgd(2103, target_epsilon=1.0),
     "sgd-3": _sgd(2104, target_epsilon=3.0),
     "sgd-8": _sgd(2105, target_epsilon=8.0),
-    "sgd-fine": _sgd(
-        2106, 131072, rounds=2, guesses=2622, noise_multiplier=2.8284, target_delta=1e-6
-    ),
+    "sgd-fine": _sgd(2106, 131072, rounds=2, guesses=2622, noise_multiplier=2.8284, target_delta=1e-6),
     "sgd-sampled": Registered(
         "dp-sgd",
         {"noise_multiplier": 2.0, "target_delta": 1e-6},
@@ -70,3 +72,6 @@ FAMILY: Mapping[str, Registered] = {
     "ckks-8": _dp("dp+ckks", 2120, 64, rounds=2, guesses=32, target_epsilon=8.0),
 }
 QUICK = ("sgd-quick", "sgd-many-steps", "dp-quick", "smpc-quick")
+
+if __name__ == "__main__":
+    print(FAMILY[sys.argv[1]].prepared().run().model_dump_json(by_alias=True))
