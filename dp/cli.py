@@ -101,6 +101,7 @@ def audit(
     from dp.audit.run import Auditor, Design
     from secagg.cli.options import parse_settings, write_json
     from secagg.cli.progress import progress
+    from secagg.settings import read_files
 
     design = Design(
         canaries=canaries,
@@ -110,7 +111,7 @@ def audit(
         confidence=confidence,
         seed=seed,
     )
-    auditor = Auditor(backend, parse_settings(settings), design)
+    auditor = Auditor(backend, read_files(parse_settings(settings), folder=Path()), design)
     with progress(f"audit {backend}", total=auditor.releases) as advance:
         found = auditor.run(advance)
     _print(found)

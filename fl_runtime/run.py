@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dp.layer import ClientLevel
+from fl_runtime.audits import audit_run, check_audit
 from fl_runtime.data.catalogue import load as load_dataset
 from fl_runtime.data.dataset import Federation
 from fl_runtime.data.federation import federate
@@ -104,7 +105,10 @@ def run_experiment(
             evaluations.append(rounds.evaluate())
             journal.scored(number, evaluations[-1])
             progress()
-    return _summary(prepared, rounds, evaluations, time.perf_counter() - started)
+        summary = _summary(prepared, rounds, evaluations, time.perf_counter() - started)
+        if experiment.privacy.audit_canaries is not None and summary.spent is not None:
+            journal.audited(audit_run(experiment, prepared.composition, summary.spent))
+    return summary
 
 
 def load_federation(experiment: Experiment) -> Federation:
@@ -225,6 +229,7 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
 
     seed = experiment.experiment.seed
     composition = build_backend(experiment)
+    check_audit(experiment, composition)
     federation = load_federation(experiment)
     shape, classes = federation.shape, len(federation.classes)
     allowed = Policy().max_parameters

@@ -42,7 +42,7 @@ class Clients:
         self._composition = build(name, filled)
         if self._composition.spent(rounds) is None:
             raise Refused(f"backend {name!r} claims no differential privacy: there is nothing to audit")
-        self.canaries, self.steps = canaries or CANARIES, rounds
+        self.canaries, self._rounds = canaries or CANARIES, rounds
         settled = self._composition.backend.parameters
         if settled["clipping"] != "flat":
             raise Refused(f"clipping is {settled['clipping']!r}, expected 'flat': the audit knows no other")
@@ -71,8 +71,8 @@ class Clients:
         encoding = fit_encoding(backend, clients=count, value_bound=clip_l2, size=layout.size, divisor=count)
         driver = Driver(backend, names, minimum_cohort=max(MIN_COHORT, self.parameters["survivors"] or 0))
         driver.set_up(layout=layout, encoding=encoding)
-        seen = np.empty((self.steps, count))
-        for step in range(self.steps):
+        seen = np.empty((self._rounds, count))
+        for step in range(self._rounds):
             sent = dict(zip(names, sign(step) * updates, strict=True))
             spec = driver.spec(
                 step + 1, layout=layout, encoding=encoding, task=task_digest(b"audit", bytes([step % 2]))
@@ -86,4 +86,4 @@ class Clients:
 
     def claim(self) -> Mapping[str, Any]:
         """What the layer says that a client of all rounds has spent."""
-        return self._composition.spent(self.steps) or {}
+        return self._composition.spent(self._rounds) or {}

@@ -1,11 +1,11 @@
-"""`secagg audit`: run a mechanism on canaries, guess which were in, and hold a lower bound of epsilon against the claim.
+"""`secagg audit`: run a mechanism on canaries, guess which were in, and hold a lower bound of epsilon to the claim.
 
-What is audited is the production code, through its public face: the training component that `train` uses, the layer and
-the whole sessions of the backend under `secagg.driver`. The canaries come in cohorts, each in a run of its own, whose
-releases depend on no other cohort's: together they are one mechanism, with the same claim for each canary.
+What is audited is the production code, through its public face: the training component that `train` uses, the layer
+and the whole sessions of the backend under `secagg.driver`. The canaries come in cohorts, each in a run of its own,
+whose releases depend on no other cohort's: together they are one mechanism, with the same claim for each canary.
 
-Guarantee: if the claim holds, the bound exceeds it with probability 1 - confidence at most (`dp.audit.one_run`). A bound
-under the claim proves nothing: an audit finds what is far wrong, for the parameters it was run at.
+Guarantee: if the claim holds, the bound exceeds it with probability 1 - confidence at most (`dp.audit.one_run`). A
+bound under the claim proves nothing: an audit finds what is far wrong, for the parameters it was run at.
 """
 
 from __future__ import annotations
@@ -169,16 +169,10 @@ class _Target(Protocol):
 
 
 def _target(backend: str, parameters: Mapping[str, Any], design: Design) -> _Target:
-    if build(backend, parameters).training is not None:
+    if (training := build(backend, parameters).training) is not None:
         from dp.audit.sample import Samples
 
-        return Samples(
-            backend,
-            parameters,
-            canaries=design.canaries,
-            steps=design.rounds,
-            sampling_rate=design.sampling_rate,
-        )
+        return Samples(training, canaries=design.canaries, steps=design.rounds, sampling_rate=design.sampling_rate)
     from dp.audit.client import Clients
 
     if design.sampling_rate != 1:

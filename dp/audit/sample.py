@@ -18,7 +18,6 @@ from torch.utils.data import TensorDataset
 
 from dp.audit.canaries import Cohort, scores, sign
 from secagg.protocol import Training
-from secagg.registry import build, for_rounds
 
 CANARIES, COHORT = 8192, 1024
 _TENSORS = 16
@@ -28,46 +27,39 @@ class Samples:
     """Canaries that are samples. Each cohort is a client of its own, which trains on nothing else.
 
     Args:
-        name, parameters: of the backend; it begins with a training component.
+        training: the component.
         canaries: how many there are to be.
         steps: of local training.
         sampling_rate: the chance of a sample to be in a step; rounded to a whole number of samples.
-
-    Raises:
-        Refused: a parameter is out of range.
     """
 
-    def __init__(
-        self, name: str, parameters: Mapping[str, Any], *, canaries: int | None, steps: int, sampling_rate: float
-    ) -> None:
-        training = build(name, for_rounds(name, parameters, 1)).training
-        assert training is not None
-        self._training: Training = training
-        self.parameters: Mapping[str, Any] = training.parameters
-        self.cohort = min(COHORT, canaries or CANARIES)
+    def __init__(self, training: Training, *, canaries: int | None, steps: int, sampling_rate: float) -> None:
+        self._training, self._steps, self._runs = training, steps, 0
+        self.parameters = training.parameters
         self.canaries = canaries or CANARIES
-        self.steps = steps
+        self.cohort = min(COHORT, self.canaries)
         self._batch_size = max(1, round(sampling_rate * self.cohort))
         self.sampling_rate = self._batch_size / self.cohort
-        self._runs = 0
 
     def observe(self, cohort: Cohort, progress: Callable[[], object]) -> NDArray[np.float64]:
         """Train on the cohort, and score each canary: float64 `(n,)`. Raises what training does."""
         training, count, clip_l2 = self._training, cohort.present.size, float(self.parameters["clip_l2"])
         self._runs += 1
+        size = {"batch_size": self._batch_size, "steps": self._steps}
+        owner = f"cohort-{self._runs}"
+        noise_multiplier = float(training.charge(rows=count, owner=owner, **size)["noise_multiplier"])
         rows = torch.from_numpy(cohort.contributions(clip_l2))
         model = training.prepare(Linear(rows.shape[1]))
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        loader = training.loader(TensorDataset(rows, torch.ones(count)), batch_size=self._batch_size, steps=self.steps)
-        seen = np.empty((self.steps, count))
-        private = training.wrap(model, optimizer, loader, torch.mul, owner=f"cohort-{self._runs}")
-        with private:
+        loader = training.loader(TensorDataset(rows, torch.ones(count)), **size)
+        seen = np.empty((self._steps, count))
+        with training.wrap(model, optimizer, loader, torch.mul, owner=owner) as private:
             for step, (inputs, ones) in enumerate(private):
                 private.step(inputs, ones * sign(step))
                 noisy = torch.cat([parameter.grad.reshape(-1) for parameter in model.parameters()])
                 seen[step] = sign(step) * self._batch_size * cohort.projections(noisy.numpy(), clip_l2)
                 progress()
-        return scores(seen, noise_multiplier=private.noise_multiplier, sampling_rate=self.sampling_rate)
+        return scores(seen, noise_multiplier=noise_multiplier, sampling_rate=self.sampling_rate)
 
     def claim(self) -> Mapping[str, Any]:
         """What the component says that its costliest client has spent."""
@@ -75,7 +67,7 @@ class Samples:
 
 
 class Linear(nn.Module):
-    """<weights, input> of inputs `(n, size)`: outputs `(n,)`. The weights are in 16 tensors, or as many as there are."""
+    """<weights, input> of inputs `(n, size)`: outputs `(n,)`. The weights are in 16 tensors or fewer."""
 
     def __init__(self, size: int) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.guards.additive import GUARDS as ADDITIVE
+from tests.guards.audit import GUARDS as AUDIT
 from tests.guards.backends import GUARDS as BACKENDS
 from tests.guards.ground import GUARDS as GROUND
 from tests.guards.guard import Guard
@@ -25,4 +26,5 @@ GUARDS: tuple[Guard, ...] = (
     *LEDGER,
     *NOISE,
     *SAMPLE,
+    *AUDIT,
 )
