@@ -1,4 +1,4 @@
-"""All audits that were registered, and all planted bugs: `tests.dp.audit.family` and `.planted`.
+"""All audits that were registered, and all planted bugs: `tests.dp.audit.family`, `tests.guards.planted`.
 
     python -m benchmarks.dp.audits [--only claims|bugs] [--json FILE]
 
@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.dp.audit.family import FAMILY
-from tests.dp.audit.planted import PLANTED, Planted
+from tests.guards.planted import PLANTED, Planted
 from tests.mutants import ROOT, check_unharmed, copy_tree, run_mutant
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.dp.audit.planted import PLANTED
 from tests.guards.guard import Guard
+from tests.guards.planted import PLANTED
 
 ONE_RUN = "tests/dp/audit/test_one_run.py"
 COMMAND = "tests/dp/audit/test_command.py"

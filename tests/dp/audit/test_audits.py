@@ -1,4 +1,4 @@
-"""D9: audits of the mechanisms as they are. Which bugs make them go red: `tests.dp.audit.planted`."""
+"""D9: audits of the mechanisms as they are. Which bugs make them go red: `tests.guards.planted`."""
 
 from __future__ import annotations
 
