@@ -20,7 +20,7 @@ from secagg.registry import build, for_rounds
 from secagg.spec import MIN_COHORT, task_digest
 from secagg.vectors import Layout
 
-CANARIES, COHORT = 1024, 256
+CANARIES, COHORT = 1024, 128
 
 
 class Clients:
