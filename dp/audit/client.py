@@ -44,8 +44,8 @@ class Clients:
             raise Refused(f"backend {name!r} claims no differential privacy: there is nothing to audit")
         self.canaries, self._rounds = canaries or CANARIES, rounds
         settled = self._composition.backend.parameters
-        if settled["clipping"] != "flat":
-            raise Refused(f"clipping is {settled['clipping']!r}, expected 'flat': the audit knows no other")
+        if (clipping := settled.get("clipping")) != "flat":
+            raise Refused(f"clipping is {clipping!r}, expected 'flat': the audit knows no other")
         if settled["sampling_rate"] != 1:
             raise Refused(f"sampling_rate is {settled['sampling_rate']:g}, expected 1: no engine draws secret cohorts")
         self.cohort = min(COHORT, self.canaries)

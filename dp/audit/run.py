@@ -129,9 +129,12 @@ class Auditor:
     def run(self, progress: Callable[[], object] = lambda: None) -> Audit:
         """Run the mechanism, guess, and compare. Raises what the mechanism raises."""
         design, target = self._design, self._target
-        cohorts = [Cohort.draw(target.cohort, seed=design.seed, number=number) for number in range(self._cohorts)]
-        scores = np.concatenate([target.observe(cohort, progress) for cohort in cohorts])
-        right = right_guesses(scores, np.concatenate([c.present for c in cohorts]), guesses=self._guesses)
+        scores, present = [], []
+        for number in range(self._cohorts):
+            cohort = Cohort.draw(target.cohort, seed=design.seed, number=number)
+            scores.append(target.observe(cohort, progress))
+            present.append(cohort.present)
+        right = right_guesses(np.concatenate(scores), np.concatenate(present), guesses=self._guesses)
         claim = Claim.model_validate(target.claim())
         counts = {"canaries": self._canaries, "guesses": self._guesses, "right": right}
         bound = lower_bound(**counts, delta=claim.delta, confidence=design.confidence)
