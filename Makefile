@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Each does its own set-up; all they need is make and Python 3.11+.
+# `make demo`, `make test` and `make report`: each does its own set-up; all they need is make and Python 3.11+.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,$(shell \
@@ -11,11 +11,13 @@ export SECAGG_DATA
 # One thread a process: two cores serve two test workers, and figures repeat.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test setup check unit mutants fuzz dropouts scale benchmarks docs clean
+.PHONY: help demo report test setup check unit browser mutants fuzz dropouts scale benchmarks docs clean
 
 help:
 	@echo 'make demo        train on real data through every backend, print one table (about 3 minutes)'
+	@echo 'make report      attacks against defences, measured: reports/default/report.html (about 7 minutes)'
 	@echo 'make test        linters, types, import rules, tests'
+	@echo 'make browser     the report in a headless Chromium (needs one on the path; Debian: apt-get install chromium)'
 	@echo 'make mutants     delete every guard in turn and see its test go red'
 	@echo 'make fuzz        20,000 damaged messages for every backend (about half an hour)'
 	@echo 'make dropouts    1,000 random schedules of clients that vanish (about 5 minutes)'
@@ -25,6 +27,9 @@ help:
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
+
+report: $(STAMP)
+	$(BIN)/secagg evaluate examples/evaluations/default.toml --output reports/default
 
 test: check unit
 
@@ -36,6 +41,9 @@ check: $(STAMP)
 
 unit: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal
+
+browser: $(STAMP)
+	$(BIN)/pytest -m browser tests/fl_runtime/evaluation
 
 mutants: $(STAMP)
 	$(BIN)/python -m tests.mutants

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,11 +14,17 @@ from fl_runtime.experiment import Experiment
 from secagg.errors import Refused, did_you_mean
 from secagg.settings import read_files
 
+Model = TypeVar("Model", bound=BaseModel)
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment in the file `path`, with `overrides` such as `"training.lr=0.1"` applied on top, in order.
+    """The experiment in the file `path`; see `load_as`."""
+    return load_as(Experiment, path, overrides)
+
+
+def load_as(model: type[Model], path: Path, overrides: Sequence[str] = ()) -> Model:
+    """The settings in the file `path`, with `overrides` such as `"training.lr=0.1"` applied on top, in order.
 
     The right side of an override is a TOML value; what is none (`privacy.backend=ckks`) is a string.
     Relative paths (`data.path`, `privacy.mask_file`) start at the file's folder.
@@ -31,9 +37,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     try:
         if isinstance(privacy := settings.get("privacy"), dict):
             settings["privacy"] = read_files(privacy, folder=path.parent)
-        return Experiment.model_validate(settings, context={"folder": path.parent})
+        return model.model_validate(settings, context={"folder": path.parent})
     except ValidationError as error:
-        key, reason = _first(error)
+        key, reason = _first(error, model)
         overridden = any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in replaced)
         where = f"--set {key}" if overridden and key else f"{path}: {key}".removesuffix(": ")
         raise Refused(f"{where}: {reason}") from None
@@ -77,12 +83,12 @@ def _override(settings: dict[str, Any], text: str) -> str:
     return key
 
 
-def _first(error: ValidationError) -> tuple[str, str]:
+def _first(error: ValidationError, root: type[BaseModel]) -> tuple[str, str]:
     """The dotted key and the reason of the mistake most worth telling: a misspelt key before its consequences."""
     details = error.errors(include_url=False)
     item = next((item for item in details if item["type"] == "extra_forbidden"), details[0])
     given, kind = item["input"], item["type"]
-    model, path = _locate(item["loc"])
+    model, path = _locate(item["loc"], root)
     key = ".".join(path)
     if kind == "extra_forbidden":
         return key, f"unknown key{did_you_mean(path[-1], model.model_fields)}"
@@ -110,12 +116,12 @@ def _own_words(key: str, reason: str, model: type[BaseModel]) -> tuple[str, str]
     return key, reason
 
 
-def _locate(location: tuple[int | str, ...]) -> tuple[type[BaseModel], list[str]]:
+def _locate(location: tuple[int | str, ...], root: type[BaseModel]) -> tuple[type[BaseModel], list[str]]:
     """The model that the last step of a pydantic location stands in, and the location as written in the file.
 
     Pydantic puts the tag of a chosen variant (`mlp`) into the location; the file has no such level.
     """
-    model: type[BaseModel] = Experiment
+    model = root
     path: list[str] = []
     variants: dict[str, type[BaseModel]] = {}
     for step in map(str, location):

@@ -195,7 +195,7 @@ class Experiment(Section):
                 f"to {clients} (data.clients), got {sampled}"
             )
         if self.data.path is not None:
-            self._data_path = _resolve(self.data.path, (info.context or {}).get("folder", Path()))
+            self._data_path = resolve_path(self.data.path, (info.context or {}).get("folder", Path()))
         return self
 
     @property
@@ -216,7 +216,8 @@ def _known(name: str, valid: Mapping[str, object], kind: str) -> str:
     return name
 
 
-def _resolve(written: str, folder: Path) -> Path:
+def resolve_path(written: str, folder: Path) -> Path:
+    """The path `written` in a file of `folder`, with `$SECAGG_DATA` filled in. Raises `Refused`."""
     match = re.match(r"\$(?:\{(\w+)\}|(\w+))(?=/|$)", written)
     if match is None:
         return folder / written

@@ -48,14 +48,16 @@ class Mlp(Section):
 
 
 class SmallCnn(Section):
-    """Two blocks of 3x3 convolution, GroupNorm, ReLU and 2x2 pooling, then one linear layer.
+    """Two blocks of 3x3 convolution, normalisation, ReLU and 2x2 pooling, then one linear layer.
 
     For images `(channels, height, width)` of at least 4x4; `channels` are the widths of the two blocks.
-    GroupNorm and not BatchNorm: statistics of a client's data never become part of its model.
+    `norm` is GroupNorm, or BatchNorm over the batch at hand, without running statistics: in either case, statistics of
+    a client's data never become part of its model.
     """
 
     name: Literal["small_cnn"] = "small_cnn"
     channels: Annotated[tuple[Width, Width], Field(strict=False)] = (8, 16)
+    norm: Literal["group", "batch"] = "group"
 
     def layers(self, shape: tuple[int, ...], outputs: int) -> list[nn.Module]:
         from torch import nn
@@ -65,8 +67,11 @@ class SmallCnn(Section):
         stack: list[nn.Module] = []
         widths = (shape[0], *self.channels)
         for before, after in itertools.pairwise(widths):
-            stack += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.GroupNorm(math.gcd(4, after), after)]
-            stack += [nn.ReLU(), nn.MaxPool2d(2)]
+            grouped = self.norm == "group"
+            norm = (
+                nn.GroupNorm(math.gcd(4, after), after) if grouped else nn.BatchNorm2d(after, track_running_stats=False)
+            )
+            stack += [nn.Conv2d(before, after, 3, padding=1, bias=False), norm, nn.ReLU(), nn.MaxPool2d(2)]
         pooled = self.channels[-1] * (shape[1] // 4) * (shape[2] // 4)
         return [*stack, nn.Flatten(), nn.Linear(pooled, outputs)]
 

@@ -10,6 +10,7 @@ directory.json, transcript.jsonl    see `secagg.rundir`
 
 from __future__ import annotations
 
+import secrets
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -39,11 +40,13 @@ from secagg.errors import Refused
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import Identity
 from secagg.layered import fit_encoding
-from secagg.protocol import SecureSum
+from secagg.protocol import Rng, SecureSum
 from secagg.registry import Composition, build, for_rounds
 from secagg.vectors import Layout
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fl_runtime.trainer import Trainer
 
 
@@ -92,7 +95,7 @@ def run_experiment(
     """
     prepared = prepare(experiment, server=server)
     started = time.perf_counter()
-    rounds = _Rounds(prepared)
+    rounds = Rounds(prepared)
     journal: Recorder = NoJournal()
     if output is not None:
         journal = Journal(output, experiment, prepared.composition, prepared.engine, prepared.weights, prepared.ledgers)
@@ -106,7 +109,7 @@ def run_experiment(
             journal.scored(number, evaluations[-1])
             progress()
         summary = _summary(prepared, rounds, evaluations, time.perf_counter() - started)
-        if experiment.privacy.audit_canaries is not None and summary.spent is not None:
+        if output is not None and experiment.privacy.audit_canaries is not None and summary.spent is not None:
             journal.audited(audit_run(experiment, prepared.composition, summary.spent))
     return summary
 
@@ -221,8 +224,19 @@ class Prepared:
     weights: dict[str, NDArray[np.float32]]
 
 
-def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepared:
-    """Build the backend, the data, the model, the encoding and the engine. Raises `Refused`."""
+def prepare(
+    experiment: Experiment,
+    *,
+    server: Identity | None = None,
+    federation: Federation | None = None,
+    change: Callable[[nn.Module], nn.Module] = lambda module: module,
+    rng: Rng = secrets.token_bytes,
+) -> Prepared:
+    """Build the backend, the data, the model, the encoding and the engine. Raises `Refused`.
+
+    `federation` replaces the experiment's own data, `change` is applied to the model before anything is made for it,
+    and `rng` is where all parties draw from.
+    """
     from fl_runtime.models import build as build_model
     from fl_runtime.models import count_parameters
     from fl_runtime.trainer import Trainer
@@ -230,14 +244,13 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
     seed = experiment.experiment.seed
     composition = build_backend(experiment)
     check_audit(experiment, composition)
-    federation = load_federation(experiment)
+    federation = federation or load_federation(experiment)
     shape, classes = federation.shape, len(federation.classes)
     allowed = Policy().max_parameters
     if (parameters := count_parameters(experiment.model, shape=shape, classes=classes)) > allowed:
         raise Refused(f"model: {parameters:,} parameters, a site allows {allowed:,}")
-    trainer = Trainer(
-        build_model(experiment.model, shape=shape, classes=classes, seed=seed), private=composition.training
-    )
+    model = change(build_model(experiment.model, shape=shape, classes=classes, seed=seed))
+    trainer = Trainer(model, private=composition.training)
     weights = trainer.weights()
     layout = Layout.of(weights)
     travelling = composition.layout(layout)
@@ -249,6 +262,7 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
         layout=travelling,
         encoding=encoding,
         server=server,
+        rng=rng,
     )
     sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
     engine.check(cohort(list(sites), experiment.algorithm.clients_per_round, seed=seed, round_number=1))
@@ -258,8 +272,8 @@ def prepare(experiment: Experiment, *, server: Identity | None = None) -> Prepar
     return Prepared(experiment, federation, composition, engine, trainer, layout, encoding, sites, ledgers, weights)
 
 
-class _Rounds:
-    """The loop: send the task, train, sum, step."""
+class Rounds:
+    """The loop: send the task, train, sum, step. `weights` are those after the last round that was run."""
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
@@ -312,7 +326,7 @@ class _Rounds:
         return np.pad(vector, (0, travelling.size - vector.size)), weight
 
 
-def _summary(prepared: Prepared, rounds: _Rounds, evaluations: list[Evaluation], seconds: float) -> RunSummary:
+def _summary(prepared: Prepared, rounds: Rounds, evaluations: list[Evaluation], seconds: float) -> RunSummary:
     outcomes, composition = rounds.outcomes, prepared.composition
     meters = [outcome.meters[name] for outcome in outcomes for name in outcome.result.contributors]
     return RunSummary(

@@ -58,7 +58,8 @@ def scores(projections: NDArray[np.float64], *, noise_multiplier: float, samplin
     """The log-likelihood ratio of "in" to "out" of each canary: float64 `(n,)`, from projections `(steps, n)`.
 
     Projections are signed so that a canary in the sum adds 1, under noise of `noise_multiplier`; one that is in takes
-    part in each step with chance `sampling_rate`. If all is as claimed, no other score guesses better (Neyman, Pearson).
+    part in each step with chance `sampling_rate`. If all is as claimed, no other score guesses better (Neyman and
+    Pearson).
     """
     taken = (2 * projections - 1) / (2 * noise_multiplier**2)
     if sampling_rate == 1:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl_runtime.data import breast_cancer, digits, heart_disease, medmnist
+from fl_runtime.data import blood_cells, breast_cancer, digits, heart_disease, medmnist
 from fl_runtime.data.dataset import Dataset
 from secagg.errors import Refused, did_you_mean
 
@@ -21,6 +21,7 @@ class Source:
 
 
 SOURCES: Mapping[str, Source] = {
+    "blood_cells": Source(needs_path=True, takes_limit=True),
     "breast_cancer": Source(),
     "digits": Source(),
     "heart_disease": Source(needs_path=True, sites=heart_disease.HOSPITALS),
@@ -39,4 +40,8 @@ def load(name: str, path: Path | None = None, *, limit: int | None = None, seed:
         raise Refused(f"data.limit: data set {name!r} takes no limit")
     if path is None:
         return digits.load() if name == "digits" else breast_cancer.load()
-    return heart_disease.load(path) if name == "heart_disease" else medmnist.load(path, limit=limit, seed=seed)
+    if name == "heart_disease":
+        return heart_disease.load(path)
+    if name == "blood_cells":
+        return blood_cells.load(path, limit=limit, seed=seed)
+    return medmnist.load(path, limit=limit, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from secagg.driver import Driver, Outcome
 from secagg.fixedpoint import FixedPoint
 from secagg.identity import SERVER, Directory, Identity, PartyId
 from secagg.participation import Participation
-from secagg.protocol import Backend
+from secagg.protocol import Backend, Rng
 from secagg.vectors import Layout
 
 Update = Callable[[PartyId, bytes], tuple[NDArray[np.float32], int] | None]
@@ -27,6 +28,7 @@ class LocalEngine:
         minimum_cohort: fewest clients in a sum.
         layout, encoding: of every round.
         server: the server's identity, to sign the record of the run with; a fresh one by default.
+        rng: where all parties draw their randomness; anything but the default is for simulations.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class LocalEngine:
         layout: Layout,
         encoding: FixedPoint,
         server: Identity | None = None,
+        rng: Rng = secrets.token_bytes,
     ) -> None:
         known = {} if server is None else {SERVER: server}
         self._driver = Driver(
@@ -45,6 +48,7 @@ class LocalEngine:
             sites,
             minimum_cohort=minimum_cohort,
             identities=known,
+            rng=rng,
             participation={name: Participation() for name in sites},
         )
         self._layout = layout

@@ -5,8 +5,10 @@ from __future__ import annotations
 from tests.guards.additive import GUARDS as ADDITIVE
 from tests.guards.audit import GUARDS as AUDIT
 from tests.guards.backends import GUARDS as BACKENDS
+from tests.guards.evaluation import GUARDS as EVALUATION
 from tests.guards.ground import GUARDS as GROUND
 from tests.guards.guard import Guard
+from tests.guards.leakage import GUARDS as LEAKAGE
 from tests.guards.ledger import GUARDS as LEDGER
 from tests.guards.masks import GUARDS as MASKS
 from tests.guards.native import GUARDS as NATIVE
@@ -24,6 +26,8 @@ GUARDS: tuple[Guard, ...] = (
     *SECAGGPLUS,
     *SELECTIVE,
     *LEDGER,
+    *LEAKAGE,
+    *EVALUATION,
     *NOISE,
     *SAMPLE,
     *AUDIT,

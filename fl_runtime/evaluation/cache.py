@@ -1,0 +1,86 @@
+"""Results on disk, one file for each job, under the digest of everything that the result depends on.
+
+A name is the SHA-256 of the job's settings as canonical JSON together with the versions of the libraries that compute
+and a digest of the project's own sources: figures of other code are never taken for those of this one. A file begins
+with the SHA-256 of what follows, so that a damaged one is noticed, named and computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fl_runtime.section import Section
+from secagg import record
+
+LIBRARIES = ("secagg", "numpy", "scipy", "scikit-learn", "torch", "tenseal", "cryptography", "dp-accounting")
+PACKAGES = ("secagg", "he", "smpc", "dp", "fl_runtime")
+DIGEST_BYTES = 32
+
+
+class Cache:
+    """A folder of results.
+
+    Args:
+        folder: made when the first result is written.
+        damaged: called with the path and the reason for each file that cannot be used.
+    """
+
+    def __init__(self, folder: Path, *, damaged: Callable[[Path, str], None] = lambda path, reason: None) -> None:
+        self.folder = folder
+        self._damaged = damaged
+
+    def path(self, job: Section) -> Path:
+        """Where the result of a job is or will be."""
+        return self.folder / f"{digest(job)}.result"
+
+    def get(self, job: Section) -> dict[str, Any] | None:
+        """The stored result: plain values and arrays; None if there is none, or none that is whole."""
+        path = self.path(job)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._damaged(path, f"cannot be read: {error.strerror}")
+            return None
+        if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
+            self._damaged(path, "its content does not match its digest")
+            return None
+        return record.decode(content[DIGEST_BYTES:])
+
+    def put(self, job: Section, result: Mapping[str, Any]) -> None:
+        """Store a result. A reader sees all of it or nothing."""
+        content = record.encode(result)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        part = self.folder / f".{digest(job)}.{os.getpid()}"
+        part.write_bytes(hashlib.sha256(content).digest() + content)
+        part.replace(self.path(job))
+
+
+def digest(job: Section) -> str:
+    """The name of a job's result, hex."""
+    named = {"job": type(job).__name__, "settings": job.model_dump(mode="json"), "versions": versions()}
+    return hashlib.sha256(b"fl_runtime/v1/cell" + record.canonical_json(named)).hexdigest()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Of Python, of the libraries that compute, and `sources`: a digest of the installed project itself."""
+    found = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    return found | {"sources": _sources()}
+
+
+def _sources() -> str:
+    root, mark = Path(__file__).parents[2], hashlib.sha256()
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            text = path.read_bytes()
+            mark.update(f"{path.relative_to(root).as_posix()}\0{len(text)}\0".encode() + text)
+    return mark.hexdigest()[:16]

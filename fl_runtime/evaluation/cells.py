@@ -1,0 +1,185 @@
+"""The matrix as jobs: every combination once, with all that its result depends on, and beside each its control.
+
+A cell is one row of the report in one repeat. Its settings are complete: two cells with equal settings are the same
+cell, whatever else stands in the evaluation file, and that is what the cache goes by.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import Field
+
+from fl_runtime.algorithms import AnyAlgorithm
+from fl_runtime.evaluation.catalogue import ATTACKS
+from fl_runtime.evaluation.settings import NONE, PLAIN, Adversary, Evaluation, Labels, Matrix, Stage, Statistics
+from fl_runtime.experiment import Data
+from fl_runtime.models import AnyModel
+from fl_runtime.section import Section
+from fl_runtime.training import Training
+
+AXES = ("model", "stage", "batch", "local_epochs", "local_batch", "clients", "labels", "statistics", "adversary",
+        "adaptive")  # fmt: skip
+
+
+class Part(Section):
+    """A backend, defence or attack: what the report calls it, what it is, and its parameters."""
+
+    label: str
+    kind: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class World(Section):
+    """What a training run depends on. `data_path` is where the data is read; equal data elsewhere is another world."""
+
+    data: Data
+    data_path: str | None
+    model: AnyModel
+    algorithm: AnyAlgorithm
+    training: Training
+    rounds: int
+    utility: str
+    seed: int
+
+
+class Setting(Section):
+    """The axes of one row, beside backend, defence and attack; see `settings.Matrix`."""
+
+    model: str
+    stage: Stage = "untrained"
+    batch: int = 1
+    local_epochs: int = 1
+    local_batch: int = 0
+    clients: int = 3
+    labels: Labels = "known"
+    statistics: Statistics = "none"
+    adversary: Adversary = "server"
+    adaptive: bool = True
+
+
+class TrainingJob(Section):
+    """One federated training under a backend and a defence."""
+
+    world: World
+    backend: Part
+    defence: Part
+    repeat: int
+
+
+class Cell(Section):
+    """One attack on one setting in one repeat."""
+
+    world: World
+    backend: Part
+    defence: Part
+    attack: Part
+    search: dict[str, list[float | int | str]]
+    setting: Setting
+    images: int
+    gallery: int
+    good_db: float
+    repeat: int
+
+    @property
+    def family(self) -> str:
+        """What the attack recovers."""
+        return ATTACKS[self.attack.kind].family
+
+    def row(self) -> Cell:
+        """The cell that stands for all repeats of this one."""
+        return self.model_copy(update={"repeat": 0})
+
+    def training(self) -> TrainingJob:
+        """The training whose utility is stated beside the leakage."""
+        return TrainingJob(world=self.world, backend=self.backend, defence=self.defence, repeat=self.repeat)
+
+    def control(self) -> Cell:
+        """The same attack by the server on single updates without any protection or defence."""
+        setting = self.setting.model_copy(update={"adversary": "server", "clients": 3, "adaptive": True})
+        return self.model_copy(
+            update={
+                "backend": Part(label=PLAIN, kind=PLAIN),
+                "defence": Part(label=NONE, kind=NONE),
+                "setting": setting,
+            }
+        )
+
+
+def expand(evaluation: Evaluation) -> list[Cell]:
+    """Every row of the evaluation once, in the order of the file, its controls among them; `repeat` is 0."""
+    rows: dict[str, Cell] = {}
+    for matrix in evaluation.matrix:
+        for row in _rows(evaluation, matrix):
+            rows.setdefault(key(row.control()), row.control())
+            rows.setdefault(key(row), row)
+    return list(rows.values())
+
+
+def key(job: Section) -> str:
+    """Equal for equal jobs only."""
+    return job.model_dump_json()
+
+
+def repeats(row: Cell, evaluation: Evaluation) -> list[Cell]:
+    """The cells behind a row."""
+    return [row.model_copy(update={"repeat": number}) for number in range(evaluation.evaluation.repeats)]
+
+
+def _rows(evaluation: Evaluation, matrix: Matrix) -> Iterator[Cell]:
+    terms = evaluation.evaluation
+    models = matrix.model or [next(iter(evaluation.models))]
+    axes = [models if axis == "model" else getattr(matrix, axis) for axis in AXES]
+    for backend, defence, attack, *values in itertools.product(matrix.backend, matrix.defence, matrix.attack, *axes):
+        setting = Setting(**dict(zip(AXES, values, strict=True)))
+        chosen = evaluation.attacks.get(attack)
+        yield Cell(
+            world=_world(evaluation, setting.model),
+            backend=_backend(evaluation, backend),
+            defence=_part(evaluation.defences, defence),
+            attack=_part(evaluation.attacks, attack),
+            search=chosen.search if chosen else {},
+            setting=setting,
+            images=terms.images,
+            gallery=terms.gallery,
+            good_db=terms.good_db,
+            repeat=0,
+        )
+
+
+def _world(evaluation: Evaluation, model: str) -> World:
+    return World(
+        data=evaluation.data,
+        data_path=None if evaluation.data_path is None else str(evaluation.data_path),
+        model=evaluation.models[model],
+        algorithm=evaluation.algorithm,
+        training=evaluation.training,
+        rounds=evaluation.evaluation.rounds,
+        utility=evaluation.evaluation.utility,
+        seed=evaluation.evaluation.seed,
+    )
+
+
+def _backend(evaluation: Evaluation, label: str) -> Part:
+    choice = evaluation.backends.get(label)
+    if choice is None:
+        return Part(label=label, kind=label)
+    return Part(label=label, kind=choice.backend or label, parameters=choice.parameters)
+
+
+def _part(described: Any, label: str) -> Part:
+    choice = described.get(label)
+    if choice is None:
+        return Part(label=label, kind=label)
+    return Part(label=label, kind=choice.kind or label, parameters=choice.parameters)
+
+
+class SeesJob(Section):
+    """What each party and each coalition reads under a backend, with so many clients."""
+
+    backend: Part
+    rounds: int
+    clients: int = 4
+    seed: int

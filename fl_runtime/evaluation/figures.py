@@ -1,0 +1,180 @@
+"""The report's drawings as SVG text: no library, no external address, colours from the page's style sheet.
+
+Series are told apart by shape and by label, not by colour alone. Every drawing has a title and a description, and its
+figures stand in a table of the page as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH, HEIGHT = 720, 380
+LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 52
+SHAPES = 6
+
+
+@dataclass(frozen=True)
+class Point:
+    """A figure at `(x, y)`, with the ends of its intervals where there are any, `y` from 0 to 1 or more."""
+
+    x: float
+    y: float
+    x_ends: tuple[float, float] | None = None
+    y_ends: tuple[float, float] | None = None
+    label: str = ""
+    size: float = 5.0
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Values to pixels along one axis."""
+
+    low: float
+    high: float
+    start: float
+    stop: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + min(1.0, max(0.0, share)) * (self.stop - self.start)
+
+    def ticks(self, count: int = 5) -> list[float]:
+        """Round values within the axis."""
+        raw = (self.high - self.low) / count
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
+        first = math.ceil(self.low / step - 1e-9)
+        return [round(step * i, 10) for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def frontier(points: Sequence[Point], *, x_label: str, y_label: str, name: str) -> str:
+    """Leakage against utility: one numbered mark for each point, its size the cost."""
+    reach = [end for point in points for end in (point.x, *(point.x_ends or ()))]
+    low, high = max(0.0, math.floor(20 * min(reach) - 0.5) / 20), min(1.0, math.ceil(20 * max(reach) + 0.5) / 20)
+    x, y = Scale(low, max(high, low + 0.1), LEFT, WIDTH - RIGHT), Scale(0, 1, HEIGHT - BOTTOM, TOP)
+    marks = []
+    for place, point in enumerate(sorted(points, key=lambda point: -point.size)):
+        at_x, at_y = x(point.x), y(point.y)
+        marks.append(f'<g class="series s{place % SHAPES}">')
+        if point.y_ends:
+            marks.append(_line(at_x, y(point.y_ends[0]), at_x, y(point.y_ends[1]), "whisker"))
+        if point.x_ends:
+            marks.append(_line(x(point.x_ends[0]), at_y, x(point.x_ends[1]), at_y, "whisker"))
+        kind = "mark hollow" if point.hollow else "mark"
+        marks.append(f'<circle class="{kind}" cx="{at_x:.1f}" cy="{at_y:.1f}" r="{point.size:.1f}"/></g>')
+    marks += _labels([(x(point.x), y(point.y), point.size, point.label) for point in points])
+    summary = "; ".join(f"{p.label}: {x_label} {p.x:.2f}, {y_label} {p.y:.2f}" for p in points)
+    return _drawing(name, f"{y_label} against {x_label}", summary, [*_axes(x, y, x_label, y_label), *marks])
+
+
+def curves(
+    series: Sequence[tuple[str, Sequence[Point]]], *, ticks: Sequence[str], x_label: str, y_label: str, name: str
+) -> str:
+    """Leakage along one axis of the setting: `Point.x` is the place of the value among `ticks`."""
+    last = max(1, len(ticks) - 1)
+    x = Scale(-0.15 * last, 1.15 * last, LEFT, WIDTH - RIGHT)
+    y = Scale(0, 1, HEIGHT - BOTTOM, TOP)
+    parts = []
+    for place, (_, line) in enumerate(series):
+        nudge = (place - (len(series) - 1) / 2) * 7
+        parts.append(f'<g class="series s{place % SHAPES}">')
+        path = " ".join(f"{x(point.x) + nudge:.1f},{y(point.y):.1f}" for point in line)
+        parts.append(f'<polyline class="line" points="{path}"/>')
+        for point in line:
+            at_x, at_y = x(point.x) + nudge, y(point.y)
+            if point.y_ends:
+                parts.append(_line(at_x, y(point.y_ends[0]), at_x, y(point.y_ends[1]), "whisker"))
+            parts.append(_shape(place, at_x, at_y, hollow=point.hollow))
+        parts.append("</g>")
+    summary = "; ".join(
+        f"{label}: " + ", ".join(f"{ticks[int(p.x)]} {p.y:.2f}" for p in points) for label, points in series
+    )
+    frame = _axes(x, y, x_label, y_label, x_ticks=[(x(i), tick) for i, tick in enumerate(ticks)])
+    return _drawing(name, f"{y_label} by {x_label}", summary, [*frame, *parts])
+
+
+def key_mark(place: int) -> str:
+    """The mark of a series, for a legend beside the drawing."""
+    shape = _shape(place, 8, 8, hollow=False)
+    return (
+        f'<svg class="key" viewBox="0 0 16 16" aria-hidden="true"><g class="series s{place % SHAPES}">{shape}</g></svg>'
+    )
+
+
+def _shape(place: int, x: float, y: float, *, hollow: bool) -> str:
+    kind = "mark hollow" if hollow else "mark"
+    shapes: dict[int, list[tuple[float, float]]] = {
+        1: [(-5, -5), (5, -5), (5, 5), (-5, 5)],
+        2: [(0, -6.5), (6, 5), (-6, 5)],
+        3: [(0, -7), (7, 0), (0, 7), (-7, 0)],
+        4: [(-6, -5), (6, -5), (0, 6.5)],
+        5: [(-2, -6), (2, -6), (2, -2), (6, -2), (6, 2), (2, 2), (2, 6), (-2, 6), (-2, 2), (-6, 2), (-6, -2), (-2, -2)],
+    }
+    corners = shapes.get(place % SHAPES)
+    if corners is None:
+        return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="5.2"/>'
+    points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
+    return f'<polygon class="{kind}" points="{points}"/>'
+
+
+def _labels(marks: Iterable[tuple[float, float, float, str]]) -> list[str]:
+    """Labels beside their marks; marks in one place share a label, and labels that would meet are moved apart."""
+    groups: list[tuple[float, float, float, list[str]]] = []
+    for x, y, radius, label in marks:
+        near = next((group for group in groups if math.hypot(group[0] - x, group[1] - y) < 9), None)
+        if near is None:
+            groups.append((x, y, radius, [label]))
+        else:
+            near[3].append(label)
+    taken: list[tuple[float, float, float]] = []
+    parts = []
+    for x, y, radius, labels in sorted(groups, key=lambda group: (group[1], group[0])):
+        text = ", ".join(labels)
+        left = x > WIDTH * 0.72
+        at_x, at_y = (x - radius - 5 if left else x + radius + 5), y + 4
+        start = at_x - 8 * len(text) if left else at_x
+        stop = start + 8 * len(text)
+        while any(
+            abs(at_y - y) < 14 and start < other_stop and other_start < stop for other_start, other_stop, y in taken
+        ):
+            at_y += 14
+        taken.append((start, stop, at_y))
+        anchor = "end" if left else "start"
+        parts.append(f'<text class="point" x="{at_x:.1f}" y="{at_y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
+    return parts
+
+
+def _axes(
+    x: Scale, y: Scale, x_label: str, y_label: str, x_ticks: Sequence[tuple[float, str]] | None = None
+) -> list[str]:
+    base = HEIGHT - BOTTOM
+    parts = []
+    for value in y.ticks():
+        parts.append(_line(LEFT, y(value), WIDTH - RIGHT, y(value), "grid"))
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.0%}</text>')
+    for at, text in x_ticks if x_ticks is not None else [(x(value), f"{value:.0%}") for value in x.ticks()]:
+        parts.append(f'<text class="tick" x="{at:.1f}" y="{base + 18}" text-anchor="middle">{escape(text)}</text>')
+    parts.append(_line(LEFT, base, WIDTH - RIGHT, base, "axis"))
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text class="label" x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(
+        f'<text class="label" transform="translate(14 {(TOP + base) / 2:.0f}) rotate(-90)" text-anchor="middle">'
+        f"{escape(y_label)}</text>"
+    )
+    return parts
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
+    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
+
+
+def _drawing(name: str, title: str, description: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg class="drawing" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{name}-title {name}-desc">'
+        f'<title id="{name}-title">{escape(title)}</title><desc id="{name}-desc">{escape(description)}</desc>'
+        f"{''.join(parts)}</svg>"
+    )

@@ -1,0 +1,131 @@
+"""Rows and figures in plain words: one wording for the report as a page and as Markdown."""
+
+from __future__ import annotations
+
+from fl_runtime.evaluation.cells import Cell
+from fl_runtime.evaluation.rows import Figure, Row
+from fl_runtime.evaluation.settings import NONE
+
+NBSP = "\u00a0"
+METRICS = {
+    "psnr_db": "PSNR, dB",
+    "ssim": "SSIM",
+    "mse": "mean squared error",
+    "rdlv": "RDLV beyond the prior",
+    "matching_loss": "matching loss",
+    "identified": "identified in a gallery",
+    "reconstructed": "reconstructed",
+    "same_diagnosis": "same diagnosis",
+    "converged": "attack holds it converged",
+    "labels_found": "labels found",
+    "hit": "images recovered",
+    "isolated": "updates isolated",
+    "label": "labels found",
+    "audit_hit": "hits of a threshold set on other rows",
+    "audit_false_alarm": "false alarms of that threshold",
+    "found": "members found at 1 % false alarms",
+}
+VERDICTS = {
+    "leaks": "the attack succeeds",
+    "partly": "better than chance",
+    "not shown": "no better than chance",
+    "nothing": "nothing to attack",
+    "inconclusive": "inconclusive",
+    "unsupported": "could not be run",
+}
+
+
+def percent(value: float) -> str:
+    """`97 %`, with a decimal where it matters."""
+    scaled = 100 * value
+    digits = 1 if 0 < scaled < 10 or 99 < scaled < 100 else 0
+    return f"{scaled:.{digits}f}{NBSP}%"
+
+
+def is_share(metric: str, row: Row) -> bool:
+    """Whether a metric of this row counts hits."""
+    return any(metric in measured.shares for measured in row.measured)
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent where it can be avoided."""
+    if value == 0 or 0.001 <= abs(value) < 10_000:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.2g}"
+
+
+def figure(found: Figure | None, *, share: bool) -> str:
+    """`97 % (83 to 100)` or `21.4 (20.1 to 22.9)`."""
+    if found is None:
+        return "–"
+    write = percent if share else number
+    if found.low is None or found.high is None:
+        return write(found.value)
+    low = write(found.low).removesuffix(f"{NBSP}%")
+    high = write(found.high).removesuffix(f"{NBSP}%")
+    return f"{write(found.value)} ({low} to {high})"
+
+
+def size(count: float | None) -> str:
+    """Bytes in the unit that reads best."""
+    if count is None:
+        return "–"
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024 or unit == "MiB":
+            return f"{count:.3g}{NBSP}{unit}" if count < 1000 else f"{count:,.0f}{NBSP}{unit}"
+        count /= 1024
+    raise AssertionError("unreachable")
+
+
+def verdict(row: Row, *, threshold: float) -> str:
+    """A key of `VERDICTS`."""
+    if row.problem is not None:
+        return "unsupported"
+    if row.inconclusive:
+        return "inconclusive"
+    if row.first.kind == "nothing":
+        return "nothing"
+    success = row.success
+    if success is None:
+        return "inconclusive"
+    if success.low is None or success.low <= row.blind:
+        return "not shown"
+    return "leaks" if success.value >= threshold else "partly"
+
+
+def protection(cell: Cell) -> str:
+    """Backend and defence in a few words."""
+    defence = cell.defence.label
+    return cell.backend.label if defence == NONE else f"{cell.backend.label} + {defence}"
+
+
+def setting(cell: Cell) -> str:
+    """The axes of a row, briefly."""
+    s = cell.setting
+    if cell.family == "membership":
+        return f"{s.model}, trained"
+    parts = [f"{s.model}, {s.stage}", f"{s.batch} image{'s' * (s.batch > 1)} a client"]
+    if s.local_epochs > 1 or s.local_batch:
+        parts.append(f"{s.local_epochs} local epochs" + (f" in batches of {s.local_batch}" if s.local_batch else ""))
+    parts.append(f"{s.clients} clients")
+    if cell.family == "inversion":
+        parts.append(f"labels {s.labels}")
+    if s.statistics != "none":
+        parts.append(f"BatchNorm statistics {s.statistics}")
+    if not s.adaptive:
+        parts.append("attack unaware of the defence")
+    return ", ".join(parts)
+
+
+def threat_model(row: Row) -> str:
+    """Who attacks, what it knows and can do, and what it read."""
+    cell = row.cell
+    knows = list(row.first.needs)
+    if cell.family == "inversion":
+        knows += {"known": ["the labels"], "inferred": ["labels it infers itself"], "unknown": []}[cell.setting.labels]
+    if cell.setting.statistics == "known":
+        knows.append("the batch's BatchNorm statistics")
+    if cell.defence.label != NONE and cell.setting.adaptive:
+        knows.append("the defence and its settings")
+    read = "; ".join(row.first.sees) or "no update"
+    return f"{cell.setting.adversary}; reads {read}; knows the model{', ' if knows else ''}{', '.join(knows)}"

@@ -1,0 +1,122 @@
+"""Deep leakage from gradients, done with care: L-BFGS in float64, inside the value range, with restarts.
+
+Zhu et al. 2019, "Deep Leakage from Gradients" (arXiv 1906.08935). For small networks of smooth activations: through a
+ReLU the second derivative carries too little.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, minimize
+from torch import Tensor
+
+from secagg.errors import Refused
+from secagg.leakage.attack import Observation, Progress, Reconstruction, generator
+from secagg.leakage.attacks.descent import random_images, random_logits, reporter
+from secagg.leakage.attacks.inverting import one_step, targets
+from secagg.leakage.attacks.matching import Matching
+
+
+@dataclass(frozen=True)
+class DeepLeakage:
+    """The images that minimise the relative squared distance of gradients, the best of the restarts by that distance.
+
+    Attributes:
+        iterations: at most, of each restart.
+        tolerance: the relative squared distance under which the attack holds that it converged.
+    """
+
+    iterations: int = 1000
+    restarts: int = 3
+    tolerance: float = 1e-6
+
+    name: ClassVar[str] = "deep-leakage"
+    needs: ClassVar[tuple[str, ...]] = ("the gradient of one step", "a small network with smooth activations")
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.restarts < 1:
+            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+
+    def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
+        """Reconstruct; see `Attack`. Without known labels, class probabilities are found beside the images.
+
+        Raises:
+            Refused: the update is of several local steps.
+        """
+        one_step(seen, self.name)
+        began = time.perf_counter()
+        runs = [self._restart(seen, seed, number, progress) for number in range(self.restarts)]
+        best = min(runs, key=lambda run: run.objective)
+        return Reconstruction(
+            best.images,
+            best.labels,
+            best.objective,
+            history=best.history,
+            restarts=tuple(run.objective for run in runs),
+            iterations=sum(run.iterations for run in runs),
+            seconds=time.perf_counter() - began,
+            converged=best.objective <= self.tolerance,
+        )
+
+    def _restart(self, seen: Observation, seed: int, number: int, progress: Progress | None) -> Reconstruction:
+        chance = generator(seed, self.name, number)
+        matching = Matching(seen, distance="euclidean", dtype=torch.float64, randomness_seed=chance.initial_seed())
+        images = random_images(seen.examples, seen, chance, torch.float64)
+        logits = random_logits(seen, chance, torch.float64) if seen.labels is None else None
+        variables = [images, *([] if logits is None else [logits]), *matching.randomness]
+        report = reporter(progress, number, self.restarts, self.iterations)
+        history: list[float] = []
+
+        def gradient() -> Sequence[Tensor]:
+            return matching.gradient(images, targets(seen, logits))
+
+        def objective(point: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+            _put(variables, point)
+            value, slopes = matching.slope(variables, gradient)
+            return value, _flat(slopes)
+
+        def note(intermediate_result: Any) -> None:
+            history.append(float(intermediate_result.fun))
+            report(len(history), history[-1])
+
+        low, high = seen.value_range
+        free = sum(variable.numel() for variable in variables[1:])
+        result = minimize(
+            objective,
+            _flat(variables),
+            method="L-BFGS-B",
+            jac=True,
+            bounds=Bounds(
+                np.r_[np.full(images.numel(), low), np.full(free, -np.inf)],
+                np.r_[np.full(images.numel(), high), np.full(free, np.inf)],
+            ),
+            callback=note,
+            options={"maxiter": self.iterations, "maxfun": 2 * self.iterations, "maxcor": 50, "ftol": 0, "gtol": 0},
+        )
+        _put(variables, result.x)
+        return Reconstruction(
+            # float32 rounds to the nearest, which can be outside a bound that it cannot hold.
+            images.detach().float().clamp(low, high),
+            logits.detach().argmax(1) if logits is not None else targets(seen, None),
+            float(result.fun),
+            history=tuple(history),
+            iterations=len(history),
+        )
+
+
+def _flat(tensors: Sequence[Tensor]) -> NDArray[np.float64]:
+    return np.concatenate([tensor.detach().numpy().reshape(-1) for tensor in tensors])
+
+
+@torch.no_grad()
+def _put(tensors: Sequence[Tensor], point: NDArray[np.float64]) -> None:
+    parts = np.split(point, np.cumsum([tensor.numel() for tensor in tensors])[:-1])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(torch.from_numpy(part).reshape(tensor.shape))

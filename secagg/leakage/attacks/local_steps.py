@@ -1,0 +1,148 @@
+"""FedAvg: images whose simulated local training ends in the weights that came back.
+
+Dimitrov et al. 2022, "Data Leakage in Federated Averaging" (arXiv 2206.12395). The batches are drawn anew in every
+pass and nobody knows how, so that each pass gets its own copy of the images, in an order of its own, and a prior that
+does not depend on the order ties the copies together.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from secagg.errors import Refused
+from secagg.leakage.attack import LocalTraining, Observation, Progress, Reconstruction, generator
+from secagg.leakage.attacks.descent import Descent, descend, random_images, random_logits, reporter
+from secagg.leakage.attacks.inverting import targets
+from secagg.leakage.attacks.matching import Distance, Matching
+from secagg.leakage.metrics import match
+
+
+@dataclass(frozen=True)
+class LocalStepsSimulation:
+    """Sign descent through the whole simulated training, plus total variation and the prior over passes.
+
+    Needs to know the epochs, the batch size and the learning rate. The copies of all passes are brought into the order
+    of the first and averaged.
+
+    Attributes:
+        invariance: weight of the prior: the squared distance between the passes' mean images.
+        iterations, restarts, step, tv, distance, tolerance: as for `InvertingGradients`.
+    """
+
+    iterations: int = 1000
+    restarts: int = 1
+    step: float = 0.025
+    tv: float = 3e-4
+    invariance: float = 1e-2
+    distance: Distance = "cosine"
+    tolerance: float = 0.05
+
+    name: ClassVar[str] = "local-steps-simulation"
+    needs: ClassVar[tuple[str, ...]] = ("the update", "epochs, batch size and learning rate")
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.restarts < 1:
+            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+
+    def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
+        """Reconstruct; see `Attack`. Without known labels, class probabilities are found beside the images.
+
+        Raises:
+            Refused: the observation is of no local training; the model draws for itself (dropout) in training.
+        """
+        if seen.local is None:
+            raise Refused(f"{self.name}: local is None, expected epochs, batch size and rate: use InvertingGradients")
+        began = time.perf_counter()
+        runs = [self._restart(seen, seen.local, seed, number, progress) for number in range(self.restarts)]
+        best = min(runs, key=lambda run: run.objective)
+        return Reconstruction(
+            _merge(best.images.float(), seen),
+            best.extras[0].argmax(1) if seen.labels is None else seen.labels,
+            best.objective,
+            history=best.history,
+            restarts=tuple(run.objective for run in runs),
+            iterations=self.iterations * self.restarts,
+            seconds=time.perf_counter() - began,
+            converged=best.distance <= self.tolerance,
+        )
+
+    def _restart(
+        self, seen: Observation, local: LocalTraining, seed: int, number: int, progress: Progress | None
+    ) -> Descent:
+        chance = generator(seed, self.name, number)
+        matching = Matching(seen, distance=self.distance)
+        if matching.randomness:
+            raise Refused(f"{self.name}: the model draws for itself in every step, expected none: send it in eval mode")
+        images = random_images(local.epochs * seen.examples, seen, chance, seen.dtype)
+        logits = random_logits(seen, chance, seen.dtype) if seen.labels is None else None
+        extras = [] if logits is None else [logits]
+
+        def update() -> Sequence[Tensor]:
+            return simulate(matching, images, targets(seen, logits), local)
+
+        def slope() -> tuple[float, Sequence[Tensor]]:
+            distance, slopes = matching.slope([images, *extras], update)
+            if local.epochs == 1:
+                return distance, slopes
+            apart, apart_slope = _invariance(images.detach(), local.epochs)
+            return distance + self.invariance * apart, [slopes[0] + self.invariance * apart_slope, *slopes[1:]]
+
+        return descend(
+            slope,
+            images,
+            extras,
+            iterations=self.iterations,
+            step=self.step,
+            tv=self.tv,
+            value_range=seen.value_range,
+            report=reporter(progress, number, self.restarts, self.iterations),
+        )
+
+
+def simulate(matching: Matching, images: Tensor, labels: Tensor, local: LocalTraining) -> Sequence[Tensor]:
+    """Weights before minus weights after local training, differentiable in the images.
+
+    Args:
+        images: a copy for each pass, one after the other, in the order of its batches: shape `(epochs * n, *shape)`.
+        labels: class numbers or probabilities in that order, the same for each pass, shape `(n,)` or `(n, classes)`.
+    """
+    names = [name for name, _ in matching.model.named_parameters()]
+    sent = matching.parameters
+    weights: Sequence[Tensor] = sent
+    buffers = {name: buffer.clone() for name, buffer in matching.model.named_buffers()}
+    for copy in _parts(images, len(labels)):
+        for batch, answers in zip(_parts(copy, local.batch_size), _parts(labels, local.batch_size), strict=True):
+            state = dict(zip(names, weights, strict=True)) | buffers
+            outputs = torch.func.functional_call(matching.model, state, (batch,))
+            step = torch.autograd.grad(matching.loss(outputs, answers), list(weights), create_graph=True)
+            weights = [weight - local.lr * slope for weight, slope in zip(weights, step, strict=True)]
+    return [before - after for before, after in zip(sent, weights, strict=True)]
+
+
+def _invariance(images: Tensor, epochs: int) -> tuple[float, Tensor]:
+    """The mean squared distance between the passes' mean images, over all pairs, and its slope."""
+    copies = images.detach().reshape(epochs, -1, *images.shape[1:]).requires_grad_()
+    means = copies.mean(1)
+    gaps = means[:, None] - means[None]
+    apart = gaps.square().mean() * epochs / (epochs - 1)
+    (slope,) = torch.autograd.grad(apart, copies)
+    return float(apart.detach()), slope.flatten(0, 1)
+
+
+def _merge(images: Tensor, seen: Observation) -> Tensor:
+    """The mean over the passes, each copy brought into the order of the first."""
+    copies = _parts(images, seen.examples)
+    aligned = [copies[0], *(copy[match(copy, copies[0], value_range=seen.value_range)] for copy in copies[1:])]
+    low, high = seen.value_range
+    return torch.stack(aligned).mean(0).clamp(low, high)
+
+
+def _parts(rows: Tensor, size: int) -> list[Tensor]:
+    """The rows in order, `size` at a time, the last part with what is left."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -1,0 +1,1 @@
+"""Tests of the attack-vs-defence evaluation and its report."""

@@ -1,0 +1,85 @@
+"""The matrix as cells: every combination once, with its control, and a name that its result depends on."""
+
+from __future__ import annotations
+
+import itertools
+
+from fl_runtime.evaluation.cache import digest
+from fl_runtime.evaluation.cells import AXES, expand, key, repeats
+from fl_runtime.evaluation.evaluate import plan
+
+
+def test_a_matrix_is_the_product_of_its_lists(settings) -> None:
+    matrix = """backend = ["plain", "secaggplus", "noisy"]
+defence = ["none", "pruning"]
+attack = ["inverting"]
+adversary = ["server", "everybody"]"""
+    rows = expand(settings(**{matrix: matrix + "\nbatch = [1, 2]"}))
+    found = {(r.backend.label, r.defence.label, r.setting.adversary, r.setting.batch) for r in rows
+             if r.attack.label == "inverting"}  # fmt: skip
+    expected = itertools.product(("plain", "secaggplus", "noisy"), ("none", "pruning"), ("server", "everybody"), (1, 2))
+    assert found == set(expected)
+
+
+def test_every_axis_of_the_matrix_reaches_the_cell(settings) -> None:
+    values = {
+        "batch": "[2]", "local_epochs": "[3]", "local_batch": "[1]", "clients": "[5]", "labels": '["unknown"]',
+        "statistics": '["withheld"]', "adversary": '["everybody"]', "adaptive": "[false]", "stage": '["half"]',
+        "model": '["mlp"]',
+    }  # fmt: skip
+    assert set(values) == set(AXES)
+    lines = "\n".join(f"{axis} = {value}" for axis, value in values.items())
+    row = expand(settings(**{'attack = ["deep-leakage"]\nlocal_epochs = [2]': f'attack = ["labels"]\n{lines}'}))[-1]
+    assert row.setting.model_dump() == {
+        "model": "mlp", "stage": "half", "batch": 2, "local_epochs": 3, "local_batch": 1, "clients": 5,
+        "labels": "unknown", "statistics": "withheld", "adversary": "everybody", "adaptive": False,
+    }  # fmt: skip
+
+
+def test_every_row_has_its_control_in_the_evaluation_and_none_stands_twice(settings) -> None:
+    rows = expand(settings())
+    names = [key(row) for row in rows]
+    assert len(names) == len(set(names))
+    for row in rows:
+        control = row.control()
+        assert key(control) in names
+        assert (control.backend.kind, control.defence.kind, control.setting.adversary) == ("plain", "none", "server")
+        assert control.attack == row.attack
+        assert (control.setting.batch, control.setting.stage) == (row.setting.batch, row.setting.stage)
+
+
+def test_repeats_share_nothing_but_their_settings(settings) -> None:
+    evaluation = settings("evaluation.repeats=4")
+    row = expand(evaluation)[0]
+    cells = repeats(row, evaluation)
+    assert [cell.repeat for cell in cells] == [0, 1, 2, 3]
+    assert len({digest(cell) for cell in cells}) == 4
+    assert {key(cell.row()) for cell in cells} == {key(row)}
+
+
+def test_a_cell_s_name_changes_with_each_setting_and_with_nothing_else(settings) -> None:
+    first = expand(settings())[0]
+    assert digest(first) == digest(expand(settings("evaluation.title=Other", "evaluation.repeats=7"))[0])
+    for override in ("evaluation.seed=4", "evaluation.images=4", "attacks.inverting.iterations=61", "training.lr=0.2",
+                     "models.mlp.hidden=[25]", "evaluation.rounds=3", "data.clients=5"):  # fmt: skip
+        assert digest(first) != digest(expand(settings(override))[0]), override
+
+
+def test_a_name_depends_on_versions_and_sources(settings, monkeypatch) -> None:
+    from fl_runtime.evaluation import cache
+
+    cell = expand(settings())[0]
+    before = digest(cell)
+    known = cache.versions()
+    assert len(known["sources"]) == 16
+    for name in ("torch", "sources"):
+        monkeypatch.setattr(cache, "versions", lambda name=name: {**known, name: "other"})
+        assert digest(cell) != before
+
+
+def test_the_plan_trains_what_every_row_and_its_control_is_measured_on(settings) -> None:
+    evaluation = settings()
+    names = {key(job) for job in plan(evaluation)}
+    for row in expand(evaluation):
+        for cell in repeats(row, evaluation):
+            assert {key(cell), key(cell.training()), key(cell.control().training())} <= names

@@ -1,0 +1,100 @@
+"""What a row says: intervals, and never "safe" where the control failed."""
+
+from __future__ import annotations
+
+import pytest
+
+from fl_runtime.evaluation import words
+from fl_runtime.evaluation.cells import expand, key, repeats
+from fl_runtime.evaluation.measured import Measured
+from fl_runtime.evaluation.rows import pool
+
+
+def measured(hits: int, of: int = 20, **more) -> Measured:
+    found = Measured(success="identified", blind={"identified": 0.02}, cohort=1, **more)
+    for place in range(of):
+        found.share("identified", place < hits)
+        found.mean("psnr_db", 10.0 + place)
+    return found
+
+
+@pytest.fixture
+def outcome(settings):
+    """The verdict on `secaggplus` and its row, for given results of the control and of the row."""
+
+    def judge(control: Measured, defended: Measured):
+        whole = 'defence = ["none", "pruning"]\nattack = ["inverting"]\nadversary = ["server", "everybody"]'
+        evaluation = settings(**{whole: 'attack = ["inverting"]'})
+        results = {}
+        for row in expand(evaluation):
+            ours = defended if row.backend.label == "secaggplus" else control
+            for cell in repeats(row, evaluation):
+                results[key(cell)] = ours.to_record()
+                results[key(cell.training())] = {"accuracy": 0.9 + 0.01 * cell.repeat}
+        row = next(r for r in pool(evaluation, results) if r.cell.backend.label == "secaggplus")
+        return row, words.verdict(row, threshold=evaluation.evaluation.control)
+
+    return judge
+
+
+def test_where_the_control_fails_the_row_is_inconclusive_and_never_safe(outcome) -> None:
+    row, verdict = outcome(measured(5), measured(0))
+    assert (row.control_succeeded, row.inconclusive, verdict) == (False, True, "inconclusive")
+    assert words.VERDICTS[verdict] == "inconclusive"
+
+
+def test_where_the_control_succeeds_a_failure_counts(outcome) -> None:
+    row, verdict = outcome(measured(20), measured(0))
+    assert (row.control_succeeded, row.inconclusive, verdict) == (True, False, "not shown")
+
+
+def test_a_control_that_could_not_be_run_is_one_that_failed(outcome) -> None:
+    row, verdict = outcome(Measured(problem="layer 'x' is not supported"), measured(0))
+    assert row.inconclusive
+    assert verdict == "inconclusive"
+
+
+def test_a_leak_is_a_leak_even_where_the_control_failed(outcome) -> None:
+    row, verdict = outcome(measured(5), measured(18))
+    assert (row.control_succeeded, row.inconclusive, verdict) == (False, False, "leaks")
+
+
+def test_a_control_that_is_no_better_than_chance_has_not_succeeded(outcome) -> None:
+    # 3 of 4 are many, and yet their interval reaches down to what guessing finds.
+    blind = measured(3, of=4)
+    blind.blind = {"identified": 0.4}
+    row, _ = outcome(blind, measured(0))
+    assert not row.control_succeeded
+
+
+@pytest.mark.parametrize(("hits", "verdict"), [(20, "leaks"), (10, "leaks"), (4, "partly"), (0, "not shown")])
+def test_verdicts_follow_the_interval(outcome, hits: int, verdict: str) -> None:
+    assert outcome(measured(20), measured(hits))[1] == verdict
+
+
+def test_a_row_that_could_not_be_run_says_why(outcome) -> None:
+    row, verdict = outcome(measured(20), Measured(problem="layer 'x' is not supported"))
+    assert (verdict, row.problem, row.inconclusive) == ("unsupported", "layer 'x' is not supported", True)
+
+
+def test_shares_have_exact_intervals_and_means_those_of_clusters(outcome) -> None:
+    row, _ = outcome(measured(20), measured(0))
+    share, mean = row.figures["identified"], row.figures["psnr_db"]
+    assert (share.value, share.low, share.n) == (0.0, 0.0, 40)
+    assert share.high == pytest.approx(1 - 0.025 ** (1 / 40))
+    # Two repeats with equal images: the clusters do not differ, whatever the spread within them.
+    assert (mean.value, mean.low, mean.high) == (19.5, 19.5, 19.5)
+    assert (row.figures["psnr_db_worst"].value, row.figures["psnr_db_worst"].low) == (29.0, None)
+    assert row.utility is not None
+    assert row.utility.value == pytest.approx(0.905)
+
+
+def test_one_repeat_gives_no_interval_for_a_mean(settings) -> None:
+    evaluation = settings("evaluation.repeats=1")
+    results = {}
+    for row in expand(evaluation):
+        results[key(row)] = measured(3).to_record()
+        results[key(row.training())] = {"accuracy": None}
+    row = pool(evaluation, results)[0]
+    assert (row.figures["psnr_db"].low, row.figures["psnr_db"].high) == (None, None)
+    assert row.utility is None

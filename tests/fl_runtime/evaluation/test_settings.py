@@ -1,0 +1,93 @@
+"""Evaluation files: what is refused, and in which words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fl_runtime.config import load_as
+from fl_runtime.evaluation.evaluate import plan
+from fl_runtime.evaluation.settings import Evaluation
+from secagg.errors import Refused
+
+EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "evaluations").glob("*.toml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("evaluation.imagez=3", "evaluation.imagez: unknown key (did you mean 'images'?)"),
+        ("evaluation.images=0", "evaluation.images: should be greater than or equal to 1"),
+        ("evaluation.utility=f1", "evaluation.utility: should be 'accuracy' or 'auc'"),
+        ("data.dataset=heart_disease", "data.path: required"),
+        ("data.dataset=breast_cancer", "data.dataset: 'breast_cancer' holds no images"),
+        ("attacks.other.kind=deep-leak", "attacks.other.kind: unknown name 'deep-leak' (did you mean 'deep-leakage'?)"),
+        ("defences.other.kind=prunning", "defences.other.kind: unknown name 'prunning' (did you mean 'pruning'?)"),
+        ("models.mlp.hiden=3", "models.mlp.hiden: unknown key (did you mean 'hidden'?)"),
+        ("attacks.inverting.tv=1e-3", "attacks.inverting.search.tv: fixed as well"),
+    ],
+)
+def test_a_mistake_is_named(tiny_file: Path, override: str, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        load_as(Evaluation, tiny_file, [override])
+    assert reason in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "reason"),
+    [
+        (
+            'title = "Malicious"',
+            'title = "Malicious"\nbatches = [1]',
+            "matrix.2.batches: unknown key (did you mean 'batch'?)",
+        ),
+        ('stage = ["untrained", "half", "trained"]', 'stage = ["early"]', "matrix.1.stage.0: should be 'untrained'"),
+        ('stage = ["untrained", "half", "trained"]', "stage = []", "matrix.1.stage: "),
+        ("clients = [4]\n\n", "clients = [4, 4]\n\n", "matrix.2.clients: expected no value twice"),
+        ("clients = [4]\n\n", "clients = [2]\n\n", "matrix.2.clients.0: should be greater than or equal to 3"),
+        ('attack = ["deep-leakage"]', 'attack = ["deep-leak"]', "matrix.3.attack: unknown name 'deep-leak'"),
+        ('attack = ["deep-leakage"]', 'attack = ["labels"]\nmodel = ["cnn"]', "matrix.3.model: no [models.cnn]"),
+    ],
+)
+def test_a_mistake_in_the_matrix_names_its_table(settings, line: str, instead: str, reason: str) -> None:
+    with pytest.raises(Refused) as refused:
+        settings(**{line: instead})
+    assert reason in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("attacks.inverting.iteration=3", "attack 'inverting-gradients': unknown parameter 'iteration'"),
+        ("attacks.inverting.iterations=0", "iterations and restarts must be 1 or more"),
+        ("defences.pruning.share_pruned=2.0", "share_pruned is 2.0"),
+        ("backends.noisy.noise=9", "noise"),
+    ],
+)
+def test_a_part_that_cannot_be_built_is_refused_before_anything_is_computed(settings, override, reason) -> None:
+    with pytest.raises(Refused, match=reason):
+        plan(settings(override))
+
+
+def test_reading_an_evaluation_loads_no_torch(tiny_file: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from fl_runtime.config import load_as\n"
+        "from fl_runtime.evaluation.settings import Evaluation\n"
+        "from fl_runtime.evaluation.cells import expand\n"
+        f"expand(load_as(Evaluation, Path({str(tiny_file)!r})))\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_can_be_planned(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECAGG_DATA", "/data")
+    evaluation = load_as(Evaluation, path)
+    assert len(plan(evaluation)) > 10
+    assert evaluation.evaluation.repeats >= 3
+    assert evaluation.evaluation.images >= 10

@@ -1,0 +1,92 @@
+"""Guards of the leakage harness: without them a report would say more, or less, than was seen."""
+
+from __future__ import annotations
+
+from tests.guards.guard import Guard
+
+VIEWS = "tests/secagg/leakage/test_views.py"
+DETECTION = "tests/secagg/leakage/test_detection.py"
+MEMBERSHIP = "tests/secagg/leakage/test_membership.py"
+
+GUARDS = (
+    Guard(
+        "what a session ends with counts only if it is the sum that it claims to be",
+        (),
+        "secagg/leakage/views.py",
+        "if (np.abs(totals - self._total(result.contributors)) <= len(result.contributors)).all():",
+        "if True:",
+        (f"{VIEWS}::test_a_session_that_ends_with_another_sum_than_it_claims_taught_nobody_anything",),
+    ),
+    Guard(
+        "what others said of the whole set of clients is no answer about a smaller one",
+        (),
+        "secagg/leakage/replay.py",
+        "        if without:\n",
+        "        if False:\n",
+        (f"{VIEWS}::test_smpc_with_a_threshold_shows_that_many_everything",),
+    ),
+    Guard(
+        "a cohort under the minimum is refused to curious parties in a replay only",
+        ("T9",),
+        "secagg/leakage/replay.py",
+        'update={"minimum_cohort": 1}',
+        "update={}",
+        (f"{VIEWS}::test_a_vanished_client_is_in_nobody_s_view",),
+    ),
+    Guard(
+        "too few non-members make a low rate inconclusive",
+        (),
+        "secagg/leakage/membership/roc.py",
+        "if wrong * fpr < FALSE_ALARMS_NEEDED * (1 - 1e-9):",
+        "if False:",
+        (f"{MEMBERSHIP}::test_a_rate_without_enough_non_members_is_inconclusive",),
+    ),
+    Guard(
+        "a layer of parallel rows is an imprint",
+        (),
+        "secagg/leakage/detection.py",
+        "if (share := _parallel(rows, limits)) > limits.parallel:",
+        "if (share := _parallel(rows, limits)) > 1:",
+        (f"{DETECTION}::test_an_imprint_block_shows_by_its_parallel_rows",),
+    ),
+    Guard(
+        "a layer of mirrored rows is a trap",
+        (),
+        "secagg/leakage/detection.py",
+        "if (share := _mirrored(rows, limits)) > limits.mirrored:",
+        "if (share := _mirrored(rows, limits)) > 1:",
+        (f"{DETECTION}::test_trap_weights_show_by_their_mirrored_rows",),
+    ),
+    Guard(
+        "kernels that copy keep clients apart",
+        ("T7",),
+        "secagg/leakage/detection.py",
+        "if (share := float(alone.float().mean())) > limits.copying:",
+        "if (share := float(alone.float().mean())) > 1:",
+        (f"{DETECTION}::test_copying_kernels_show",),
+    ),
+    Guard(
+        "a dead layer is model inconsistency",
+        ("T7",),
+        "secagg/leakage/detection.py",
+        "if (share := float((rates == 0).float().mean())) > limits.dead:",
+        "if (share := float((rates == 0).float().mean())) > 1:",
+        (f"{DETECTION}::test_a_dead_layer_shows_by_its_units_wherever_the_relu_is_called",),
+    ),
+    Guard(
+        "units that hardly ever answer are traps of some making",
+        (),
+        "secagg/leakage/detection.py",
+        "elif (share := float((rates < limits.rate).float().mean())) > limits.rare:",
+        "elif (share := float((rates < limits.rate).float().mean())) > 1:",
+        (f"{DETECTION}::test_units_that_hardly_ever_answer_show_however_they_were_made",),
+    ),
+    Guard(
+        "kernels of which nothing is left after a round were replaced",
+        ("T7",),
+        "secagg/leakage/detection.py",
+        "if cosines.median() < limits.kept:",
+        "if False:",
+        (f"{DETECTION}::test_kernels_that_are_replaced_between_rounds_show",),
+    ),
+)
