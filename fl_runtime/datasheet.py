@@ -10,6 +10,7 @@ from typing import Any
 from secagg.guarantees import Guarantees
 from secagg.identity import Directory
 
+_UNAUDITED = "no audit was run"
 _LIBRARIES = ("secagg", "numpy", "cryptography", "tenseal", "dp-accounting", "opacus", "torch")
 
 
@@ -36,6 +37,7 @@ def make_datasheet(
     directory: Directory,
     spent: Mapping[str, Any] | None,
     ledger: Mapping[str, Any] | None,
+    audit: Mapping[str, Any] | None,
     transcript: str,
 ) -> dict[str, Any]:
     """The sheet as plain values. `transcript` is the hash of the newest entry before the closing one."""
@@ -55,7 +57,7 @@ def make_datasheet(
         "identities": {name: identity.fingerprint.hex() for name, identity in directory.items()},
         "differential_privacy": dict(spent) if spent is not None else None,
         "ledger": dict(ledger) if ledger is not None else None,
-        "empirical_lower_bound": None,
+        "empirical_lower_bound": dict(audit) if audit is not None else None,
         "engine": "local: all parties were simulated in one process, which protects nobody",
         "transcript": transcript,
         "versions": {name: found for name in _LIBRARIES if (found := _version(name)) is not None},
@@ -83,7 +85,7 @@ def to_markdown(sheet: Mapping[str, Any]) -> str:
         f"- **A server with two specs**: {claims['two_specs']}",
         f"- **Differential privacy**: {_privacy(privacy) if privacy else 'none is claimed'}",
         f"- **Ledger**: {_ledger(sheet['ledger']) if sheet['ledger'] else 'none is kept'}",
-        "- **Empirical lower bound**: no audit was run",
+        f"- **Empirical lower bound**: {_audit(audit) if (audit := sheet['empirical_lower_bound']) else _UNAUDITED}",
         f"- **Engine**: {sheet['engine']}",
         f"- **Transcript**: `{sheet['transcript']}`",
         f"- **Versions**: {_inline(sheet['versions'])}",
@@ -116,6 +118,14 @@ def _privacy(spent: Mapping[str, Any]) -> str:
     else:
         parts.append(f"after {spent['rounds']} rounds, every participation counted in full")
     return "; ".join(parts)
+
+
+def _audit(found: Mapping[str, Any]) -> str:
+    return (
+        f"epsilon {found['epsilon']:.3f} at delta {found['delta']:g}, with confidence {found['confidence']:g}: "
+        f"{found['verdict']} of epsilon {found['claim']:.3f}. {found['right']} of {found['guesses']} guesses about "
+        f"{found['canaries']} canaries were right. It is of {found['of']}"
+    )
 
 
 def _ledger(facts: Mapping[str, Any]) -> str:

@@ -114,6 +114,7 @@ class Privacy(Section):
         modulus_bits: the ring in which encoded updates are added; 20 to 24 travel packed.
         rounding: how updates become whole numbers; "stochastic" keeps the mean unbiased on a coarse grid.
         minimum_cohort: fewest clients whose sum may be revealed; never below 3.
+        audit_canaries: audit the claim on so many canaries after the last round; none by default.
         ledger: a folder for the sites' ledgers of what they were charged. The sites' own setting, like those below.
         ledger_epsilon, ledger_delta: what each unit of the population may be charged over all runs; 1e-5 by default.
         ledger_population: whose data it is; all runs on one population share its budget. The data set by default.
@@ -129,6 +130,7 @@ class Privacy(Section):
     modulus_bits: ModulusBits = 32
     rounding: Rounding = "nearest"
     minimum_cohort: Annotated[int, Field(ge=MIN_COHORT)] = MIN_COHORT
+    audit_canaries: Annotated[int, Field(ge=MIN_COHORT)] | None = None
     ledger: str | None = None
     ledger_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     ledger_delta: Annotated[float, Field(gt=0, lt=1)] | None = None

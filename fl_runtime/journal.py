@@ -45,6 +45,9 @@ class Recorder(Protocol):
     def scored(self, number: int, evaluation: Evaluation) -> None:
         """The weights after round `number` (0: the initial ones) were evaluated."""
 
+    def audited(self, found: Mapping[str, Any]) -> None:
+        """The run's claim was audited; what the data sheet says of it."""
+
 
 class NoJournal:
     """Writes nothing."""
@@ -57,6 +60,8 @@ class NoJournal:
     def round(self, outcome: Outcome, weights: Tensors) -> None: ...
 
     def scored(self, number: int, evaluation: Evaluation) -> None: ...
+
+    def audited(self, found: Mapping[str, Any]) -> None: ...
 
 
 class Journal:
@@ -80,6 +85,7 @@ class Journal:
         self._rounds: list[RoundFacts] = []
         self._line: dict[str, Any] = {}
         self._aborted: list[str] = []
+        self._audit: Mapping[str, Any] | None = None
         self._directory = RunDirectory(path, engine.run, engine.directory, engine.server)
         self._path = path
         (path / "experiment.toml").write_text(_settings(experiment), encoding="utf-8")
@@ -173,6 +179,9 @@ class Journal:
         except OSError as error:
             raise Refused(f"{path}: cannot write: {error.strerror}") from None
 
+    def audited(self, found: Mapping[str, Any]) -> None:
+        self._audit = found
+
     def _sheet(self) -> dict[str, Any]:
         made, training = len(self._rounds), self._composition.training
         return make_datasheet(
@@ -187,6 +196,7 @@ class Journal:
             directory=self._engine.directory,
             spent=self._composition.spent(made, clients=self._experiment.data.count) if made else None,
             ledger=None if self._ledgers is None else self._ledgers.facts(),
+            audit=self._audit,
             transcript=self._transcript.head,
         )
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dp.layer import ClientLevel
+from fl_runtime.audits import audit_run, check_audit
 from fl_runtime.data.catalogue import load as load_dataset
 from fl_runtime.data.dataset import Federation
 from fl_runtime.data.federation import federate
@@ -107,7 +108,10 @@ def run_experiment(
             evaluations.append(rounds.evaluate())
             journal.scored(number, evaluations[-1])
             progress()
-    return _summary(prepared, rounds, evaluations, time.perf_counter() - started)
+        summary = _summary(prepared, rounds, evaluations, time.perf_counter() - started)
+        if output is not None and experiment.privacy.audit_canaries is not None and summary.spent is not None:
+            journal.audited(audit_run(experiment, prepared.composition, summary.spent))
+    return summary
 
 
 def load_federation(experiment: Experiment) -> Federation:
@@ -239,6 +243,7 @@ def prepare(
 
     seed = experiment.experiment.seed
     composition = build_backend(experiment)
+    check_audit(experiment, composition)
     federation = federation or load_federation(experiment)
     shape, classes = federation.shape, len(federation.classes)
     allowed = Policy().max_parameters

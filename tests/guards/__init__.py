@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.guards.additive import GUARDS as ADDITIVE
+from tests.guards.audit import GUARDS as AUDIT
 from tests.guards.backends import GUARDS as BACKENDS
 from tests.guards.evaluation import GUARDS as EVALUATION
 from tests.guards.ground import GUARDS as GROUND
@@ -29,4 +30,5 @@ GUARDS: tuple[Guard, ...] = (
     *EVALUATION,
     *NOISE,
     *SAMPLE,
+    *AUDIT,
 )

@@ -214,6 +214,12 @@ def test_a_public_divisor_goes_with_weights_of_one() -> None:
         encoding.check_weight(0)
 
 
+def test_d9_no_weight_above_one_under_a_public_divisor() -> None:
+    encoding = FixedPoint.fit(clients=3, value_bound=1.0, divisor=3)
+    with pytest.raises(InvalidUpdate, match=r"weight is 2, expected a whole number from 1 to 1"):
+        encoding.encode(np.zeros(5, np.float32), 2)
+
+
 def encodings(modulus_bits: Any) -> st.SearchStrategy[FixedPoint]:
     return st.builds(
         lambda clients, bound, max_weight: FixedPoint.fit(
