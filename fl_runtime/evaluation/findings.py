@@ -109,6 +109,13 @@ def sentences(finished: Finished) -> list[Finding]:
     return [line for line in lines if line.text]
 
 
+RECOVERED = {
+    "inversion": "of images identified",
+    "labels": "of labels read",
+    "imprint": "of images recovered",
+    "inconsistency": "of updates isolated",
+    "membership": "of members recognised",
+}
 OTHER_FAMILIES = {
     "labels": "Labels read off an update",
     "imprint": "Images brought out by a model that the server made for it",
@@ -150,7 +157,8 @@ def _said(row: Row, threshold: float) -> str:
     verdict = words.verdict(row, threshold=threshold)
     if verdict in ("inconclusive", "unsupported", "nothing"):
         return words.VERDICTS[verdict]
-    return f"{words.figure(row.success, share=True)} recovered" + ("" if verdict != "not shown" else ", as by chance")
+    said = f"{words.figure(row.success, share=True)} {RECOVERED[row.cell.family]}"
+    return said + (", as by chance" if verdict == "not shown" else "")
 
 
 def _unclear(rows: Sequence[Row], threshold: float) -> Finding:
