@@ -71,17 +71,26 @@ PLANTED = (
     Planted(
         "no clip",
         "dp/sample/clipping.py",
-        "return (clip_l2 / (norms + 1e-6)).clamp(max=1.0)",
-        "return torch.ones_like(norms)",
+        "return (clip_l2 / norms.clamp(min=clip_l2)).to(dtype)",
+        "return torch.ones_like(norms, dtype=dtype)",
+        # The probe refuses to take the first step: there is no release to audit.
+        "",
+        (f"{COMPONENT}::test_a_step_is_the_clipped_sum_over_the_expected_batch",),
+    ),
+    Planted(
+        "noise for the sensitivity of the mean, added to the sum",
+        "dp/sample/optimizer.py",
+        "sensitivity = STEPS_PER_CLIP * (1 + allowance) + math.sqrt(total.size)",
+        "sensitivity = (STEPS_PER_CLIP * (1 + allowance) + math.sqrt(total.size)) / batch_size",
         "sgd-quick",
         _audited("sgd-quick"),
     ),
     Planted(
         "layers clipped each, under noise for the whole",
         "dp/sample/bookkeeping.py",
-        "weights = clipping_weights(torch.stack(squares).sum(0).sqrt() if squares else losses, self._clip_l2)",
-        "weights = clipping_weights(torch.stack(squares).amax(0).sqrt() if squares else losses, self._clip_l2)",
-        # The probe refuses to take the first step: there is no release to audit.
+        "norms = torch.stack([losses.new_zeros(len(losses), dtype=torch.float64), *squares.values()]).sum(0).sqrt()",
+        "norms = torch.stack([losses.new_zeros(len(losses), dtype=torch.float64), *squares.values()]).amax(0).sqrt()",
+        # As above.
         "",
         (f"{MODELS}::test_the_probe_passes_a_model_that_keeps_samples_apart",),
     ),
@@ -107,9 +116,9 @@ PLANTED = (
     Planted(
         "the mean clipped, not each sample",
         "dp/sample/bookkeeping.py",
-        "weights = clipping_weights(torch.stack(squares).sum(0).sqrt() if squares else losses, self._clip_l2)",
+        "weights = clipping_weights(norms, self._clip_l2, losses.dtype)",
         "mean = [piece.weighted_sum(torch.ones_like(losses)).flatten() / len(losses) for _, piece in pieces]\n"
-        "        weights = clipping_weights(torch.cat(mean).norm().expand_as(losses), self._clip_l2)",
+        "        weights = clipping_weights(torch.cat(mean).norm().expand_as(losses), self._clip_l2, losses.dtype)",
         # The probe refuses to take the first step. Among many, a canary would be shorter, not longer, than the clip.
         "",
         (f"{COMPONENT}::test_a_step_is_the_clipped_sum_over_the_expected_batch",),
