@@ -73,9 +73,10 @@ PLANTED = (
         "dp/sample/clipping.py",
         "return (clip_l2 / norms.clamp(min=clip_l2)).to(dtype)",
         "return torch.ones_like(norms, dtype=dtype)",
-        # The probe refuses to take the first step: there is no release to audit.
-        "",
-        (f"{COMPONENT}::test_a_step_is_the_clipped_sum_over_the_expected_batch",),
+        # This one, the layers' and the mean's below are refused by the probe too, where it can tell the first two samples
+        # of a batch apart. In every cohort of this audit one of them is zeros, so that the bugs get to the auditor.
+        "sgd-quick",
+        _audited("sgd-quick"),
     ),
     Planted(
         "noise for the sensitivity of the mean, added to the sum",
@@ -90,8 +91,7 @@ PLANTED = (
         "dp/sample/bookkeeping.py",
         "norms = torch.stack([losses.new_zeros(len(losses), dtype=torch.float64), *squares.values()]).sum(0).sqrt()",
         "norms = torch.stack([losses.new_zeros(len(losses), dtype=torch.float64), *squares.values()]).amax(0).sqrt()",
-        # As above.
-        "",
+        "sgd-quick",
         (f"{MODELS}::test_the_probe_passes_a_model_that_keeps_samples_apart",),
     ),
     Planted(
@@ -119,8 +119,7 @@ PLANTED = (
         "weights = clipping_weights(norms, self._clip_l2, losses.dtype)",
         "mean = [piece.weighted_sum(torch.ones_like(losses)).flatten() / len(losses) for _, piece in pieces]\n"
         "        weights = clipping_weights(torch.cat(mean).norm().expand_as(losses), self._clip_l2, losses.dtype)",
-        # The probe refuses to take the first step. Among many, a canary would be shorter, not longer, than the clip.
-        "",
+        "sgd-quick",
         (f"{COMPONENT}::test_a_step_is_the_clipped_sum_over_the_expected_batch",),
     ),
     Planted(
