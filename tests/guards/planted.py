@@ -71,16 +71,17 @@ PLANTED = (
     Planted(
         "no clip",
         "dp/sample/clipping.py",
-        "return (clip_l2 / (norms + 1e-6)).clamp(max=1.0)",
-        "return torch.ones_like(norms)",
-        "sgd-quick",
-        _audited("sgd-quick"),
+        "return (clip_l2 / norms.clamp(min=clip_l2)).to(dtype)",
+        "return torch.ones_like(norms, dtype=dtype)",
+        # The probe refuses to take the first step. With it out of the way the audit finds the canaries (a test).
+        "",
+        (f"{MODELS}::test_the_probe_passes_a_model_that_keeps_samples_apart",),
     ),
     Planted(
         "layers clipped each, under noise for the whole",
         "dp/sample/bookkeeping.py",
-        "weights = clipping_weights(torch.stack(squares).sum(0).sqrt() if squares else losses, self._clip_l2)",
-        "weights = clipping_weights(torch.stack(squares).amax(0).sqrt() if squares else losses, self._clip_l2)",
+        "*squares.values()]).sum(0).sqrt()",
+        "*squares.values()]).amax(0).sqrt()",
         # The probe refuses to take the first step: there is no release to audit.
         "",
         (f"{MODELS}::test_the_probe_passes_a_model_that_keeps_samples_apart",),
@@ -107,9 +108,9 @@ PLANTED = (
     Planted(
         "the mean clipped, not each sample",
         "dp/sample/bookkeeping.py",
-        "weights = clipping_weights(torch.stack(squares).sum(0).sqrt() if squares else losses, self._clip_l2)",
+        "weights = clipping_weights(norms, self._clip_l2, losses.dtype)",
         "mean = [piece.weighted_sum(torch.ones_like(losses)).flatten() / len(losses) for _, piece in pieces]\n"
-        "        weights = clipping_weights(torch.cat(mean).norm().expand_as(losses), self._clip_l2)",
+        "        weights = clipping_weights(torch.cat(mean).norm().expand_as(losses), self._clip_l2, losses.dtype)",
         # The probe refuses to take the first step. Among many, a canary would be shorter, not longer, than the clip.
         "",
         (f"{COMPONENT}::test_a_step_is_the_clipped_sum_over_the_expected_batch",),

@@ -17,7 +17,7 @@ from dp.audit.client import Clients
 from dp.audit.run import Auditor, Design
 from dp.cli import audit
 from dp.placement import Placement
-from dp.sample import clipping, optimizer
+from dp.sample import optimizer
 from secagg.errors import Refused
 
 FEW = ("--canaries", "512", "--guesses", "128")
@@ -47,7 +47,7 @@ def test_it_prints_and_writes_claim_bound_and_verdict(tmp_path: Path) -> None:
     assert written["parameters"]["noise_multiplier"] == 4.0
     assert (written["violated"], written["verdict"]) == (False, "consistent with the claim")
     claim = written["claim"]
-    assert (claim["unit"], claim["adjacency"], claim["accountant"]) == ("sample", "add/remove", "Opacus PRV")
+    assert (claim["unit"], claim["adjacency"], claim["accountant"]) == ("sample", "add/remove", "dp-accounting PLD")
     assert written["lower_bound"] <= claim["epsilon"]
     assert f"epsilon {claim['epsilon']:.3f} at delta 1e-05 for one sample (add/remove)" in done.output
     assert f"epsilon {written['lower_bound']:.3f} with confidence 0.95" in done.output
@@ -69,9 +69,10 @@ def test_d9_a_violated_claim_is_said_to_be_and_exits_with_1(monkeypatch: pytest.
 
 
 def test_d9_a_canary_is_longer_than_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipping, "clipping_weights", lambda norms, clip_l2: torch.ones_like(norms))
-    monkeypatch.setattr("dp.sample.bookkeeping.clipping_weights", clipping.clipping_weights)
-    monkeypatch.setattr("dp.sample.models.clipping_weights", clipping.clipping_weights)
+    monkeypatch.setattr(
+        "dp.sample.bookkeeping.clipping_weights", lambda norms, clip_l2, dtype: torch.ones_like(norms).to(dtype)
+    )
+    monkeypatch.setattr("dp.sample.training.probe", lambda *given, **named: True)
     design = Design(canaries=1024, rounds=2, guesses=256)
     assert Auditor("dp-sgd", {"noise_multiplier": 4.0}, design).run().violated
 
