@@ -73,16 +73,24 @@ PLANTED = (
         "dp/sample/clipping.py",
         "return (clip_l2 / norms.clamp(min=clip_l2)).to(dtype)",
         "return torch.ones_like(norms, dtype=dtype)",
-        # The probe refuses to take the first step. With it out of the way the audit finds the canaries (a test).
+        # The probe refuses to take the first step: there is no release to audit.
         "",
-        (f"{MODELS}::test_the_probe_passes_a_model_that_keeps_samples_apart",),
+        (f"{COMPONENT}::test_a_step_is_the_clipped_sum_over_the_expected_batch",),
+    ),
+    Planted(
+        "noise for the sensitivity of the mean, added to the sum",
+        "dp/sample/optimizer.py",
+        "sensitivity = STEPS_PER_CLIP * (1 + allowance) + math.sqrt(total.size)",
+        "sensitivity = (STEPS_PER_CLIP * (1 + allowance) + math.sqrt(total.size)) / batch_size",
+        "sgd-quick",
+        _audited("sgd-quick"),
     ),
     Planted(
         "layers clipped each, under noise for the whole",
         "dp/sample/bookkeeping.py",
-        "*squares.values()]).sum(0).sqrt()",
-        "*squares.values()]).amax(0).sqrt()",
-        # The probe refuses to take the first step: there is no release to audit.
+        "norms = torch.stack([losses.new_zeros(len(losses), dtype=torch.float64), *squares.values()]).sum(0).sqrt()",
+        "norms = torch.stack([losses.new_zeros(len(losses), dtype=torch.float64), *squares.values()]).amax(0).sqrt()",
+        # As above.
         "",
         (f"{MODELS}::test_the_probe_passes_a_model_that_keeps_samples_apart",),
     ),

@@ -11,13 +11,14 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from dp.accountant import ACCOUNTANT
 from dp.audit import canaries as canaries_module
 from dp.audit.canaries import Cohort, scores, sign
 from dp.audit.client import Clients
 from dp.audit.run import Auditor, Design
 from dp.cli import audit
 from dp.placement import Placement
-from dp.sample import optimizer
+from dp.sample import bookkeeping, optimizer, training
 from secagg.errors import Refused
 
 FEW = ("--canaries", "512", "--guesses", "128")
@@ -47,7 +48,7 @@ def test_it_prints_and_writes_claim_bound_and_verdict(tmp_path: Path) -> None:
     assert written["parameters"]["noise_multiplier"] == 4.0
     assert (written["violated"], written["verdict"]) == (False, "consistent with the claim")
     claim = written["claim"]
-    assert (claim["unit"], claim["adjacency"], claim["accountant"]) == ("sample", "add/remove", "dp-accounting PLD")
+    assert (claim["unit"], claim["adjacency"], claim["accountant"]) == ("sample", "add/remove", ACCOUNTANT)
     assert written["lower_bound"] <= claim["epsilon"]
     assert f"epsilon {claim['epsilon']:.3f} at delta 1e-05 for one sample (add/remove)" in done.output
     assert f"epsilon {written['lower_bound']:.3f} with confidence 0.95" in done.output
@@ -70,9 +71,10 @@ def test_d9_a_violated_claim_is_said_to_be_and_exits_with_1(monkeypatch: pytest.
 
 def test_d9_a_canary_is_longer_than_the_clip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "dp.sample.bookkeeping.clipping_weights", lambda norms, clip_l2, dtype: torch.ones_like(norms).to(dtype)
+        bookkeeping, "clipping_weights", lambda norms, clip_l2, dtype: torch.ones_like(norms, dtype=dtype)
     )
-    monkeypatch.setattr("dp.sample.training.probe", lambda *given, **named: True)
+    # Which would see it before the first step.
+    monkeypatch.setattr(training, "probe", lambda *_, **__: True)
     design = Design(canaries=1024, rounds=2, guesses=256)
     assert Auditor("dp-sgd", {"noise_multiplier": 4.0}, design).run().violated
 
