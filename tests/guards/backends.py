@@ -400,12 +400,12 @@ GUARDS = (
         (f"{BFV_ENGINE}::test_more_clients_than_the_inequality_allows_are_refused",),
     ),
     Guard(
-        "a value keeps to its share of the digit",
+        "a value keeps to its digit",
         ("C2",),
         "he/scheme.py",
         "if max(int(values.max()), -int(values.min())) > largest:",
         "if False:",
-        (f"{BFV_ENGINE}::test_a_value_beyond_its_share_of_the_digit_stays_at_the_client",),
+        (f"{BFV_ENGINE}::test_a_value_beyond_the_digit_stays_at_the_client",),
     ),
     Guard(
         "BFV parameters leave room for noise",

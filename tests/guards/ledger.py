@@ -11,6 +11,14 @@ ADAPTIVE = "tests/dp/test_adaptive.py"
 
 GUARDS = (
     Guard(
+        "a population has one unit",
+        ("D6",),
+        "dp/ledger.py",
+        "if other is not None:",
+        "if False:",
+        (f"{LEDGER}::test_d6_a_population_has_one_unit",),
+    ),
+    Guard(
         "the bit of adaptive clipping is part of what the noise is for",
         ("D8",),
         "dp/layer.py",

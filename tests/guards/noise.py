@@ -103,7 +103,7 @@ GUARDS = (
         "noise that the server adds is said to be the server's",
         ("D7",),
         "dp/claims.py",
-        'if placement.where == "server":\n        return ("the server sees the sum before the noise",)',
+        'if placement.where == "server":\n        return ("the server sees the sum before the noise", _TAKING_PART)',
         'if placement.where == "server":\n        return ()',
         (f"{DISTRIBUTED}::test_d7_noise_that_the_server_adds_counts_as_central_only",),
     ),

@@ -220,7 +220,7 @@ GUARDS = (
     Guard(
         "those present are a cohort",
         ("T9",),
-        "smpc/secaggplus/client.py",
+        "smpc/secaggplus/role.py",
         "self.require_cohort(np.flatnonzero(present))",
         "pass",
         (f"{SECAGGPLUS}/test_ring.py::test_a_client_refuses_a_graph_that_cannot_be",),
