@@ -132,11 +132,12 @@ def test_canaries_fill_whole_cohorts() -> None:
 def test_local_noise_is_audited_by_opposite_updates(monkeypatch: pytest.MonkeyPatch) -> None:
     # A true claim fails here once in a million runs.
     design = Design(canaries=90, rounds=2, guesses=60, confidence=1 - 1e-6)
-    found = Auditor("dp+smpc", {"noise": "local", "noise_multiplier": 40.0}, design).run()
+    parameters = {"noise": "local", "noise_multiplier": 40.0, "target_delta": 1e-9}
+    found = Auditor("dp+smpc", parameters, design).run()
     assert found.claim.adjacency == "replace"
     assert not found.violated
     monkeypatch.setattr(Placement, "noise", lambda self, sigma, size, rng: np.zeros(size, np.int64))
-    assert Auditor("dp+smpc", {"noise": "local", "noise_multiplier": 40.0}, design).run().violated
+    assert Auditor("dp+smpc", parameters, design).run().violated
 
 
 @pytest.mark.parametrize(
