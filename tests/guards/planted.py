@@ -73,8 +73,8 @@ PLANTED = (
         "dp/sample/clipping.py",
         "return (clip_l2 / norms.clamp(min=clip_l2)).to(dtype)",
         "return torch.ones_like(norms, dtype=dtype)",
-        # This one, the layers' and the mean's below are refused by the probe too, where it has two samples to tell
-        # apart. In every cohort of this audit one of the first two is zeros, so that the bugs get as far as the auditor.
+        # This, the layers' and the mean's below are refused by the probe too, where it has two samples to tell apart.
+        # In every cohort of this audit one of the first two is zeros, so that the bugs get as far as the auditor.
         "sgd-quick",
         _audited("sgd-quick"),
     ),
