@@ -123,7 +123,7 @@ def _privacy(spent: Mapping[str, Any]) -> str:
 def _audit(found: Mapping[str, Any]) -> str:
     return (
         f"epsilon {found['epsilon']:.3f} at delta {found['delta']:g}, with confidence {found['confidence']:g}: "
-        f"{found['verdict']} of epsilon {found['claim']:.3f}. {found['right']} of {found['guesses']} guesses about "
+        f"{found['verdict']} (epsilon {found['claim']:.3f}). {found['right']} of {found['guesses']} guesses about "
         f"{found['canaries']} canaries were right. It is of {found['of']}"
     )
 

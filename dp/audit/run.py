@@ -26,6 +26,7 @@ from secagg.registry import build
 from secagg.spec import MIN_COHORT
 
 CONSISTENT, VIOLATED = "consistent with the claim", "the claim is violated"
+POWERLESS = "inconclusive: even with all guesses right it could not have refuted the claim; guess more"
 _LARGEST = 1 << 20
 
 
@@ -84,6 +85,7 @@ class Audit(BaseModel):
         rounds: releases: rounds of `dp`, or steps of `dp-sgd`.
         cohort: canaries in a run; there are `canaries` / `cohort` runs.
         lower_bound: of epsilon at the claim's delta, with `confidence`.
+        attainable: what `lower_bound` would be with all guesses right.
         p_value: the most that the chance of so many right guesses can be, if the claim holds.
     """
 
@@ -100,6 +102,7 @@ class Audit(BaseModel):
     seed: int
     confidence: float
     lower_bound: float
+    attainable: float
     p_value: float
     violated: bool
     verdict: str
@@ -138,6 +141,8 @@ class Auditor:
         claim = Claim.model_validate(target.claim())
         counts = {"canaries": self._canaries, "guesses": self._guesses, "right": right}
         bound = lower_bound(**counts, delta=claim.delta, confidence=design.confidence)
+        all_right = counts | {"right": self._guesses}
+        attainable = lower_bound(**all_right, delta=claim.delta, confidence=design.confidence)
         return Audit(
             schema="secagg.audit/1",
             backend=self._backend,
@@ -150,10 +155,17 @@ class Auditor:
             seed=design.seed,
             confidence=design.confidence,
             lower_bound=bound,
+            attainable=attainable,
             p_value=p_value(**counts, epsilon=claim.epsilon, delta=claim.delta),
             violated=bound > claim.epsilon,
-            verdict=VIOLATED if bound > claim.epsilon else CONSISTENT,
+            verdict=_verdict(claim.epsilon, bound, attainable),
         )
+
+
+def _verdict(claimed: float, bound: float, attainable: float) -> str:
+    if bound > claimed:
+        return VIOLATED
+    return CONSISTENT if attainable > claimed else POWERLESS
 
 
 class _Target(Protocol):

@@ -28,7 +28,7 @@ TUNING_IMAGES = 2
 
 def invert(cell: Cell, model: nn.Module) -> Measured:
     """Attack the cell's victims. Raises what the attack raises."""
-    found = Measured(success="identified")
+    found = Measured(success="identified", kind="nothing")
     parameters = tune(cell, model, found)
     attack = build_attack(cell.attack.kind, parameters)
     found.needs = list(attack.needs)
@@ -48,9 +48,12 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
                 found.mean("labels_found", label_accuracy(inferred, sight.labels, measure="counts"))
             if _says_something(sight):
                 found.saw(sight.in_words)
+                found.kind = "measured"
                 pictures += scorer.add(found, sight.images, sight.labels, attack(seen, seed=seed))
             else:
-                found.notes = ["every coordinate that is seen is zero"]
+                # Which coordinates are hidden may still say a great deal.
+                found.notes = ["every coordinate that is seen is zero; where they stand is not attacked here"]
+                found.kind = "blank" if found.kind == "nothing" else found.kind
                 _nothing(found, scorer, sight.victims)
         if not attacked.sights:
             _nothing(found, scorer, attacked.bystanders)
@@ -94,7 +97,6 @@ def _score(cell: Cell, parameters: Mapping[str, Any], practice: list[Sight]) -> 
 
 def _nothing(found: Measured, scorer: _Scorer, victims: Sequence[Client]) -> None:
     """The adversary reads nothing of an update: what is left is the best guess without one."""
-    found.kind = "nothing" if not found.iterations else found.kind
     found.saw("nothing")
     for victim in victims:
         guess = scorer.prior(None).expand_as(victim.images)

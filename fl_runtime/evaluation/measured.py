@@ -26,6 +26,8 @@ class Measured:
         search: what was tried to tune the attack: parameters and the mean score of each.
         notes: what else a reader must know: a layer that is not supported, what a client would have noticed.
         problem: why there are no figures, or None.
+        kind: "measured" where an update was attacked; "blank" where some were seen and all their values were zero, so
+            that no attack here says anything; "nothing" where the adversary sees none.
     """
 
     means: dict[str, list[float]] = field(default_factory=dict)
@@ -41,7 +43,7 @@ class Measured:
     search: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     problem: str | None = None
-    kind: Literal["measured", "nothing"] = "measured"
+    kind: Literal["measured", "blank", "nothing"] = "measured"
     upload_bytes: float | None = None
     iterations: int = 0
     seconds: float = 0.0

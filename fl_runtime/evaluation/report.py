@@ -124,20 +124,25 @@ def _datasheet(finished: Finished, label: str) -> dict[str, Any]:
 
 
 def _lower_bound(finished: Finished, label: str) -> float | str:
-    """The largest epsilon that a membership attack on this backend refutes at 95 % confidence, or why there is none.
+    """The largest epsilon that the first membership attack on this backend refutes at 95 %, or why there is none.
 
-    Hits and false alarms of a threshold set on other rows, by their exact intervals: epsilon is ln((hits - delta) /
-    false alarms) at least, for one row replaced. A claim for clients is about one added or removed, of which a replaced
-    row costs two. Rows of one training are taken as independent.
+    Hits and false alarms of a threshold set on other rows, by their exact intervals. A row is replaced, which is one
+    unit removed and one added: hits are at most e^(2 epsilon) false alarms and (1 + e^epsilon) delta. Rows of one
+    training are taken as independent. Only the first attack counts: the best of several would want a wider interval.
     """
     rows = [row for row in finished.rows if row.cell.backend.label == label and row.cell.family == "membership"]
-    bounds = []
     for row in rows:
         spent = finished.results[key(row.cell.training())]["spent"]
         hit, wrong = row.figures.get("audit_hit"), row.figures.get("audit_false_alarm")
         if hit is None or wrong is None or hit.low is None or wrong.high is None:
             continue
-        surely = hit.low - (0.0 if spent is None else spent["delta"])
-        one_row = math.log(surely / wrong.high) if surely > wrong.high else 0.0
-        bounds.append(one_row / (2 if spent is not None and spent["unit"] == "client" else 1))
-    return max(bounds) if bounds else NO_AUDIT
+        return _refuted(hit.low, wrong.high, delta=0.0 if spent is None else spent["delta"])
+    return NO_AUDIT
+
+
+def _refuted(hits: float, false_alarms: float, *, delta: float) -> float:
+    """The epsilon at which `hits` = e^(2 epsilon) `false_alarms` + (1 + e^epsilon) `delta`, or 0."""
+    if hits <= false_alarms + 2 * delta:
+        return 0.0
+    root = math.sqrt(delta * delta + 4 * false_alarms * (hits - delta))
+    return math.log((root - delta) / (2 * false_alarms))

@@ -99,13 +99,19 @@ def pool(evaluation: Evaluation, results: Results) -> list[Row]:
                 measured=cells,
                 figures=_figures(cells),
                 control_succeeded=control,
-                inconclusive=not (control or works[key(row)]) or any(m.problem for m in cells),
+                inconclusive=not (control or works[key(row)]) or any(m.problem for m in cells) or _blank(cells),
                 utility=_utility(row, evaluation, results),
                 upload_bytes=next((m.upload_bytes for m in cells if m.upload_bytes is not None), None),
                 seconds=sum(m.seconds for m in cells),
             )
         )
     return rows
+
+
+def _blank(cells: Sequence[Measured]) -> bool:
+    """Whether updates were seen, and no attack had anything to work on."""
+    kinds = {m.kind for m in cells}
+    return "blank" in kinds and "measured" not in kinds
 
 
 def _works(cells: Sequence[Measured], threshold: float) -> bool:

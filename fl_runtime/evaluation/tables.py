@@ -123,7 +123,7 @@ def frontier_drawing(finished: Finished, marks: Sequence[Mark]) -> str:
 
 
 def _kind_of_view(row: Row) -> str:
-    if row.first.kind == "nothing":
+    if all(found.kind == "nothing" for found in row.measured):
         return "nothing"
     noise = ", with noise" if any("noise" in view for view in row.first.sees) else ""
     return ("single updates" if row.first.cohort == 1 else "sums") + noise

@@ -83,7 +83,7 @@ def verdict(row: Row, *, threshold: float) -> str:
         return "unsupported"
     if row.inconclusive:
         return "inconclusive"
-    if row.first.kind == "nothing":
+    if all(found.kind == "nothing" for found in row.measured):
         return "nothing"
     success = row.success
     if success is None:

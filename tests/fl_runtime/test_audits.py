@@ -47,7 +47,7 @@ def test_an_audited_run_states_bound_confidence_and_what_it_is_of(settings: tupl
     assert found["epsilon"] <= found["claim"]
     assert found["rounds"] == claim.get("steps", 2)
     assert (found["canaries"], found["confidence"]) == (120, 0.95)
-    assert f"with confidence 0.95: consistent with the claim of epsilon {found['claim']:.3f}" in text
+    assert f"with confidence 0.95: {found['verdict']} (epsilon {found['claim']:.3f})" in text
     assert "nobody's data was in it" in text
 
 

@@ -160,3 +160,12 @@ def test_local_noise_is_audited_by_opposite_updates(monkeypatch: pytest.MonkeyPa
 def test_a_users_mistake_is_refused_and_named(arguments: tuple[str, ...], says: str) -> None:
     with pytest.raises(Refused, match=says):
         run("--backend", *arguments)
+
+
+def test_d9_an_audit_that_could_refute_nothing_is_inconclusive() -> None:
+    few = Auditor("dp-sgd", {"noise_multiplier": 4.0}, Design(canaries=4, rounds=1, guesses=2)).run()
+    assert few.attainable <= few.claim.epsilon
+    assert few.verdict.startswith("inconclusive")
+    many = Auditor("dp-sgd", {"noise_multiplier": 4.0}, Design(canaries=512, rounds=1, guesses=128)).run()
+    assert many.lower_bound <= many.claim.epsilon < many.attainable
+    assert many.verdict == "consistent with the claim"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import click.testing
@@ -11,7 +12,7 @@ import pytest
 
 from fl_runtime.evaluation.cli import evaluate as command
 from fl_runtime.evaluation.evaluate import Finished, evaluate
-from fl_runtime.evaluation.report import config_digest, to_json
+from fl_runtime.evaluation.report import _refuted, config_digest, to_json
 from secagg.errors import Refused
 
 COMMAND = "secagg evaluate tiny.toml"
@@ -183,3 +184,13 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_computed(
     arguments = [str(tiny_file), "--output", str(tmp_path / "file" / "out")]
     with pytest.raises(Refused, match="cannot write"):
         click.testing.CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("delta", [0.0, 1e-3])
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 3.0])
+def test_d9_a_replaced_row_refutes_half_of_what_a_removed_one_would(epsilon: float, delta: float) -> None:
+    """A mechanism that just keeps its claim for add/remove is never accused by rows that were replaced."""
+    false_alarms = 0.01
+    hits = math.exp(2 * epsilon) * false_alarms + (1 + math.exp(epsilon)) * delta
+    assert _refuted(hits, false_alarms, delta=delta) == pytest.approx(epsilon)
+    assert _refuted(false_alarms, false_alarms, delta=delta) == 0.0

@@ -22,14 +22,14 @@ def measured(hits: int, of: int = 20, **more) -> Measured:
 def outcome(settings):
     """The verdict on `secaggplus` and its row, for given results of the control and of the row."""
 
-    def judge(control: Measured, defended: Measured):
+    def judge(control: Measured, *defended: Measured):
         whole = 'defence = ["none", "pruning"]\nattack = ["inverting"]\nadversary = ["server", "everybody"]'
         evaluation = settings(**{whole: 'attack = ["inverting"]'})
         results = {}
         for row in expand(evaluation):
-            ours = defended if row.backend.label == "secaggplus" else control
+            ours = defended if row.backend.label == "secaggplus" else (control,)
             for cell in repeats(row, evaluation):
-                results[key(cell)] = ours.to_record()
+                results[key(cell)] = ours[cell.repeat % len(ours)].to_record()
                 results[key(cell.training())] = {"accuracy": 0.9 + 0.01 * cell.repeat}
         row = next(r for r in pool(evaluation, results) if r.cell.backend.label == "secaggplus")
         return row, words.verdict(row, threshold=evaluation.evaluation.control)
@@ -98,3 +98,21 @@ def test_one_repeat_gives_no_interval_for_a_mean(settings) -> None:
     row = pool(evaluation, results)[0]
     assert (row.figures["psnr_db"].low, row.figures["psnr_db"].high) == (None, None)
     assert row.utility is None
+
+
+def test_a_row_whose_repeats_all_see_nothing_has_nothing_to_attack(outcome) -> None:
+    _, verdict = outcome(measured(20), measured(0, kind="nothing"))
+    assert verdict == "nothing"
+
+
+@pytest.mark.parametrize("first", ["nothing", "blank"])
+def test_one_repeat_that_sees_nothing_does_not_speak_for_the_others(outcome, first: str) -> None:
+    _, verdict = outcome(measured(20), measured(0, kind=first), measured(20))
+    assert verdict != "nothing"
+    assert verdict in ("leaks", "partly")
+
+
+def test_updates_of_which_all_that_is_seen_is_zero_are_inconclusive(outcome) -> None:
+    """Which coordinates are hidden may draw the image."""
+    row, verdict = outcome(measured(20), measured(0, kind="blank"))
+    assert (row.inconclusive, verdict) == (True, "inconclusive")
