@@ -4,7 +4,7 @@
 
 Chest X-rays from SECAGG_DATA, digits for the labels. Beside each figure stands what the mean public image would score,
 which takes no attack at all. `--iterations` is for `inverting` and `local`; the targets are set for the defaults.
-Seeds run from F; `local` takes eight minutes for each on one core. Ends with 1 if a target is missed.
+Seeds run from F; `local` takes eight minutes for each on one idle core. Ends with 1 if a target is missed.
 """
 
 from __future__ import annotations
