@@ -44,6 +44,7 @@ from secagg.errors import Refused
 Adjacency = Literal["add/remove", "zero-out", "replace"]
 ACCOUNTANT = "dp-accounting PLD"
 SMALLEST_SIGMA = 2.0**10
+MEANINGFUL_EPSILON = 10.0
 # sqrt(sigma^2 - 16) / sigma at the smallest sigma.
 _SMOOTHED = math.sqrt(1 - 2.0**-16)
 # The grid of the privacy loss: a coarser one costs less and claims more.
@@ -158,8 +159,10 @@ def account(
     outsiders = None
     if secret_poisson:
         outsiders = epsilon_against_outsiders(noise_multiplier, rounds, delta=delta, sampling_rate=sampling_rate)
+    total = epsilon(noise_multiplier, taken, delta=delta)
+    delta_warnings = () if population is None else warnings_for(delta, population)
     return PrivacySpent(
-        epsilon=epsilon(noise_multiplier, taken, delta=delta),
+        epsilon=total,
         delta=delta,
         noise_multiplier=noise_multiplier,
         rounds=rounds,
@@ -167,7 +170,7 @@ def account(
         sampling_rate=sampling_rate,
         epsilon_outsiders=outsiders,
         assumptions=(*_ALWAYS_ASSUMED, _OUTSIDERS_ASSUMED) if secret_poisson else _ALWAYS_ASSUMED,
-        warnings=() if population is None else warnings_for(delta, population),
+        warnings=(*large_epsilon(total), *delta_warnings),
     )
 
 
@@ -281,6 +284,16 @@ def warnings_for(delta: float, population: int) -> tuple[str, ...]:
     return (
         f"delta = {delta:g} is larger than 1/{population}: it would permit publishing a whole client, picked at "
         f"random; stay well under {1 / population:.2g}",
+    )
+
+
+def large_epsilon(spent: float) -> tuple[str, ...]:
+    """A sentence where an epsilon promises next to nothing, above 10 (NIST SP 800-226, 2.1); empty if it is not."""
+    if spent <= MEANINGFUL_EPSILON:
+        return ()
+    return (
+        f"epsilon = {spent:.3g} bounds next to nothing: an observer's odds may change by a factor of e^{spent:.3g}; "
+        f"claims are worth something up to about {MEANINGFUL_EPSILON:g}",
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dp.accountant import ACCOUNTANT, Charge
+from dp.accountant import ACCOUNTANT, Charge, large_epsilon
 from secagg.errors import Refused
 from secagg.guarantees import Guarantees
 from secagg.protocol import Rng
@@ -182,7 +182,7 @@ class SampleLevel:
             "noise_source": "AES-256 in counter mode, a fresh key of the operating system for every step",
             "accountant": ACCOUNTANT,
             "assumptions": _ASSUMED,
-            "warnings": self._warnings(delta),
+            "warnings": (*large_epsilon(epsilon), *self._warnings(delta)),
         }
 
     def compose(self, inner: Guarantees) -> Guarantees:

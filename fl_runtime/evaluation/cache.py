@@ -18,6 +18,7 @@ from typing import Any
 
 from fl_runtime.section import Section
 from secagg import record
+from secagg.errors import Refused
 
 LIBRARIES = ("secagg", "numpy", "scipy", "scikit-learn", "torch", "tenseal", "cryptography", "dp-accounting")
 PACKAGES = ("secagg", "he", "smpc", "dp", "fl_runtime")
@@ -30,9 +31,14 @@ class Cache:
     Args:
         folder: made when the first result is written.
         damaged: called with the path and the reason for each file that cannot be used.
+
+    Raises:
+        Refused: `folder` is something else than a folder.
     """
 
     def __init__(self, folder: Path, *, damaged: Callable[[Path, str], None] = lambda path, reason: None) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise Refused(f"{folder}: expected a folder for the results of cells")
         self.folder = folder
         self._damaged = damaged
 
@@ -53,15 +59,22 @@ class Cache:
         if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
             self._damaged(path, "its content does not match its digest")
             return None
-        return record.decode(content[DIGEST_BYTES:])
+        try:
+            return record.decode(content[DIGEST_BYTES:])
+        except ValueError as error:
+            self._damaged(path, f"cannot be read: {error}")
+            return None
 
     def put(self, job: Section, result: Mapping[str, Any]) -> None:
-        """Store a result. A reader sees all of it or nothing."""
+        """Store a result. A reader sees all of it or nothing. Raises `Refused` where it cannot be written."""
         content = record.encode(result)
-        self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f".{digest(job)}.{os.getpid()}"
-        part.write_bytes(hashlib.sha256(content).digest() + content)
-        part.replace(self.path(job))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(hashlib.sha256(content).digest() + content)
+            part.replace(self.path(job))
+        except OSError as error:
+            raise Refused(f"{self.folder}: cannot write: {error.strerror}") from None
 
 
 def digest(job: Section) -> str:

@@ -1,74 +1,65 @@
-"""Attacks and defences by the name under which an evaluation file asks for them, known without loading any.
-
-An attack's family says what is recovered, and so how success is told: images out of an update, labels, images by a
-malicious model, one client's update by two models, or membership of an example.
-"""
+"""Attacks and defences by the name under which an evaluation file asks for them, known without loading any."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from fl_runtime.evaluation.families import Family
 from secagg.errors import Refused, did_you_mean
 
 if TYPE_CHECKING:
-    from secagg.leakage import Attack, Defence
-
-Family = Literal["inversion", "labels", "imprint", "inconsistency", "membership"]
-
-IMAGE_RANGES: Mapping[str, tuple[float, float]] = {
-    "blood_cells": (0.0, 1.0),
-    "digits": (0.0, 1.0),
-    "medmnist": (-1.0, 1.0),
-}
-"""Data sets of images, with the smallest and the largest value that a pixel can have."""
+    from secagg.leakage import Defence
 
 
 @dataclass(frozen=True)
 class Kind:
-    """`where`: module and class, below `secagg.leakage`; empty where the family has its own code."""
+    """`where`: module and class of the attack, or of its parameters where the family has its own code."""
 
     family: Family
-    where: str = ""
+    where: str
 
 
 ATTACKS: Mapping[str, Kind] = {
-    "inverting-gradients": Kind("inversion", "attacks.inverting:InvertingGradients"),
-    "deep-leakage": Kind("inversion", "attacks.lbfgs:DeepLeakage"),
-    "local-steps-simulation": Kind("inversion", "attacks.local_steps:LocalStepsSimulation"),
-    "analytic-linear": Kind("inversion", "attacks.analytic:AnalyticLinear"),
-    "head-only": Kind("inversion", "attacks.head_only:HeadOnly"),
-    "spear": Kind("inversion", "attacks.spear:Spear"),
-    "labels": Kind("labels"),
-    "imprint": Kind("imprint"),
-    "model-inconsistency": Kind("inconsistency"),
-    "membership": Kind("membership"),
+    "inverting-gradients": Kind("inversion", "secagg.leakage.attacks.inverting:InvertingGradients"),
+    "deep-leakage": Kind("inversion", "secagg.leakage.attacks.lbfgs:DeepLeakage"),
+    "local-steps-simulation": Kind("inversion", "secagg.leakage.attacks.local_steps:LocalStepsSimulation"),
+    "analytic-linear": Kind("inversion", "secagg.leakage.attacks.analytic:AnalyticLinear"),
+    "head-only": Kind("inversion", "secagg.leakage.attacks.head_only:HeadOnly"),
+    "spear": Kind("inversion", "secagg.leakage.attacks.spear:Spear"),
+    "labels": Kind("labels", "fl_runtime.evaluation.parameters:ReadLabels"),
+    "imprint": Kind("imprint", "fl_runtime.evaluation.parameters:Imprint"),
+    "model-inconsistency": Kind("inconsistency", "fl_runtime.evaluation.parameters:ModelInconsistency"),
+    "membership": Kind("membership", "fl_runtime.evaluation.parameters:Membership"),
 }
 
 DEFENCES: Mapping[str, str] = {
-    "none": "defences:Defence",
-    "clip-and-noise": "defences:ClipAndNoise",
-    "dropout": "defences:Dropout",
-    "head-sharing": "defences:HeadSharing",
-    "local-dp": "defences:LocalDP",
-    "precode": "defences:Precode",
-    "pruning": "defences:Pruning",
-    "selective-encryption": "defences:SelectiveEncryption",
-    "soteria": "defences:Soteria",
-    "transformation": "defences:Transformation",
-    "withheld-statistics": "defences:WithheldStatistics",
+    "none": "secagg.leakage.defences:Defence",
+    "clip-and-noise": "secagg.leakage.defences:ClipAndNoise",
+    "dropout": "secagg.leakage.defences:Dropout",
+    "head-sharing": "secagg.leakage.defences:HeadSharing",
+    "local-dp": "secagg.leakage.defences:LocalDP",
+    "precode": "secagg.leakage.defences:Precode",
+    "pruning": "secagg.leakage.defences:Pruning",
+    "selective-encryption": "secagg.leakage.defences:SelectiveEncryption",
+    "soteria": "secagg.leakage.defences:Soteria",
+    "transformation": "secagg.leakage.defences:Transformation",
+    "withheld-statistics": "secagg.leakage.defences:WithheldStatistics",
 }
 
 UNSEEN = frozenset({"selective-encryption", "withheld-statistics"})
 """Defences that hide from the adversary what is in the sum all the same: training is what it is without them."""
 
 
-def build_attack(kind: str, parameters: Mapping[str, Any]) -> Attack:
-    """The attack of this kind. Raises `Refused` for a parameter that it lacks, or a value that it refuses."""
-    attack: Attack = _build("attack", ATTACKS[kind].where, kind, parameters)
-    return attack
+def build_attack(kind: str, parameters: Mapping[str, Any]) -> Any:
+    """The attack of this kind, or its parameters where the family has its own code.
+
+    Raises:
+        Refused: a parameter that it lacks, or a value that it refuses.
+    """
+    return _build("attack", ATTACKS[kind].where, kind, parameters)
 
 
 def build_defence(kind: str, parameters: Mapping[str, Any]) -> Defence:
@@ -79,7 +70,7 @@ def build_defence(kind: str, parameters: Mapping[str, Any]) -> Defence:
 
 def _build(what: str, where: str, kind: str, parameters: Mapping[str, Any]) -> Any:
     module, name = where.split(":")
-    made = getattr(import_module(f"secagg.leakage.{module}"), name)
+    made = getattr(import_module(module), name)
     known = [field.name for field in fields(made) if field.init]
     for parameter in parameters:
         if parameter not in known:

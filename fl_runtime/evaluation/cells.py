@@ -14,6 +14,8 @@ from pydantic import Field
 
 from fl_runtime.algorithms import AnyAlgorithm
 from fl_runtime.evaluation.catalogue import ATTACKS
+from fl_runtime.evaluation.families import FAMILIES, Family, Traits
+from fl_runtime.evaluation.images import digest
 from fl_runtime.evaluation.settings import NONE, PLAIN, Adversary, Evaluation, Labels, Matrix, Stage, Statistics
 from fl_runtime.experiment import Data
 from fl_runtime.models import AnyModel
@@ -33,10 +35,11 @@ class Part(Section):
 
 
 class World(Section):
-    """What a training run depends on. `data_path` is where the data is read; equal data elsewhere is another world."""
+    """What a training run depends on. `data_path` is where the data is read, `data_digest` SHA-256 of what was read."""
 
     data: Data
     data_path: str | None
+    data_digest: str
     model: AnyModel
     algorithm: AnyAlgorithm
     training: Training
@@ -84,9 +87,19 @@ class Cell(Section):
     repeat: int
 
     @property
-    def family(self) -> str:
+    def family(self) -> Family:
         """What the attack recovers."""
         return ATTACKS[self.attack.kind].family
+
+    @property
+    def traits(self) -> Traits:
+        """What holds for the attack's family."""
+        return FAMILIES[self.family]
+
+    @property
+    def axes(self) -> dict[str, Any]:
+        """The setting as plain values, without the axes on which the attack does not depend."""
+        return self.setting.model_dump(mode="json", exclude=set(self.traits.ignored))
 
     def row(self) -> Cell:
         """The cell that stands for all repeats of this one."""
@@ -98,7 +111,8 @@ class Cell(Section):
 
     def control(self) -> Cell:
         """The same attack by the server on single updates without any protection or defence."""
-        setting = self.setting.model_copy(update={"adversary": "server", "clients": 3, "adaptive": True})
+        bare = {"adversary": "server", "clients": 3, "adaptive": True} | self.traits.fixed
+        setting = self.setting.model_copy(update=bare)
         return self.model_copy(
             update={
                 "backend": Part(label=PLAIN, kind=PLAIN),
@@ -133,7 +147,8 @@ def _rows(evaluation: Evaluation, matrix: Matrix) -> Iterator[Cell]:
     models = matrix.model or [next(iter(evaluation.models))]
     axes = [models if axis == "model" else getattr(matrix, axis) for axis in AXES]
     for backend, defence, attack, *values in itertools.product(matrix.backend, matrix.defence, matrix.attack, *axes):
-        setting = Setting(**dict(zip(AXES, values, strict=True)))
+        traits = FAMILIES[ATTACKS[evaluation.attack_kind(attack)].family]
+        setting = Setting(**dict(zip(AXES, values, strict=True)) | traits.fixed)
         chosen = evaluation.attacks.get(attack)
         yield Cell(
             world=_world(evaluation, setting.model),
@@ -150,9 +165,11 @@ def _rows(evaluation: Evaluation, matrix: Matrix) -> Iterator[Cell]:
 
 
 def _world(evaluation: Evaluation, model: str) -> World:
+    data, path = evaluation.data, None if evaluation.data_path is None else str(evaluation.data_path)
     return World(
-        data=evaluation.data,
-        data_path=None if evaluation.data_path is None else str(evaluation.data_path),
+        data=data,
+        data_path=path,
+        data_digest=digest(data.dataset, path, data.limit, evaluation.evaluation.seed),
         model=evaluation.models[model],
         algorithm=evaluation.algorithm,
         training=evaluation.training,

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from fl_runtime.evaluation.cells import Cell
+from fl_runtime.evaluation.images import dataset
 from fl_runtime.evaluation.training import attacked_model, load_weights
-from fl_runtime.evaluation.victims import dataset
 from secagg.errors import Refused
 
 PUBLIC_ROWS = 256
@@ -24,7 +24,7 @@ def checkpoint(cell: Cell, trained: dict[str, Any]) -> nn.Module:
     Raises:
         Refused: `statistics` does not fit the model.
     """
-    data = dataset(cell.world.model_dump_json())
+    data = dataset(cell.world)
     module = attacked_model(cell.world, cell.defence, repeat=cell.repeat, shape=data.shape, classes=len(data.classes))
     load_weights(module, trained["weights"][cell.setting.stage])
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]

@@ -11,6 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_runtime.evaluation.words import NBSP
+
 WIDTH, HEIGHT = 720, 380
 LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 52
 SHAPES = 6
@@ -97,6 +102,29 @@ def curves(
     return _drawing(name, f"{y_label} by {x_label}", summary, [*frame, *parts])
 
 
+def roc(series: Sequence[tuple[str, NDArray[np.float64]]], *, x_label: str, y_label: str, name: str) -> str:
+    """Rates of true over rates of false positives, both on logarithmic axes: an array `(n, 2)` for each series.
+
+    The dotted line is chance. Rates of zero are drawn at the lowest rate of the axes.
+    """
+    lowest = min(float(points[:, 0].min()) for _, points in series)
+    decades = range(math.floor(math.log10(lowest)), 1)
+    x, y = Scale(decades[0], 0, LEFT, WIDTH - RIGHT), Scale(decades[0], 0, HEIGHT - BOTTOM, TOP)
+    parts = [_line(x(decades[0]), y(decades[0]), x(0), y(0), "chance")]
+    summary = []
+    for place, (label, points) in enumerate(series):
+        rates = np.log10(np.maximum(points, 10.0 ** decades[0]))
+        path = " ".join(f"{x(false):.1f},{y(true):.1f}" for false, true in rates)
+        marks = [_shape(place, x(false), y(true), hollow=False) for false, true in rates[:: max(1, len(rates) // 4)]]
+        parts.append(
+            f'<g class="series s{place % SHAPES}"><polyline class="line" points="{path}"/>{"".join(marks)}</g>'
+        )
+        summary.append(f"{label}: " + ", ".join(f"{true:.3f} at {false:.4f}" for false, true in points[::5]))
+    ticks = [(decade, f"{100 * 10.0**decade:g}{NBSP}%") for decade in decades]
+    frame = _axes(x, y, x_label, y_label, x_ticks=[(x(at), text) for at, text in ticks], y_ticks=ticks)
+    return _drawing(name, f"{y_label} by {x_label}", "; ".join(summary), [*frame, *parts])
+
+
 def key_mark(place: int) -> str:
     """The mark of a series, for a legend beside the drawing."""
     shape = _shape(place, 8, 8, hollow=False)
@@ -149,13 +177,20 @@ def _labels(marks: Iterable[tuple[float, float, float, str]]) -> list[str]:
 
 
 def _axes(
-    x: Scale, y: Scale, x_label: str, y_label: str, x_ticks: Sequence[tuple[float, str]] | None = None
+    x: Scale,
+    y: Scale,
+    x_label: str,
+    y_label: str,
+    *,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
+    y_ticks: Sequence[tuple[float, str]] | None = None,
 ) -> list[str]:
+    """Ticks stand at pixels across, and at values up; without any, at round shares."""
     base = HEIGHT - BOTTOM
     parts = []
-    for value in y.ticks():
+    for value, text in y_ticks if y_ticks is not None else [(value, f"{value:.0%}") for value in y.ticks()]:
         parts.append(_line(LEFT, y(value), WIDTH - RIGHT, y(value), "grid"))
-        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.0%}</text>')
+        parts.append(f'<text class="tick" x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{text}</text>')
     for at, text in x_ticks if x_ticks is not None else [(x(value), f"{value:.0%}") for value in x.ticks()]:
         parts.append(f'<text class="tick" x="{at:.1f}" y="{base + 18}" text-anchor="middle">{escape(text)}</text>')
     parts.append(_line(LEFT, base, WIDTH - RIGHT, base, "axis"))

@@ -7,77 +7,87 @@ with the same view, and what was tried is kept. No figure of a victim takes part
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_runtime.evaluation.catalogue import IMAGE_RANGES, build_attack
+from fl_runtime.evaluation.catalogue import build_attack
 from fl_runtime.evaluation.cells import Cell
+from fl_runtime.evaluation.images import dataset, value_range
 from fl_runtime.evaluation.labels import infer
-from fl_runtime.evaluation.measured import Measured
-from fl_runtime.evaluation.victims import Client, Sight, dataset, rounds
+from fl_runtime.evaluation.measured import Attempt, Kind, Measured
+from fl_runtime.evaluation.victims import Client, Sight, rounds
 from fl_runtime.seeds import derive
-from secagg.leakage import Reconstruction, identified, label_accuracy, match, mse, psnr, rdlv, ssim
+from secagg.leakage import Attack, identified, label_accuracy, match, mse, psnr, rdlv, ssim
 
 TUNING_IMAGES = 2
 
 
 def invert(cell: Cell, model: nn.Module) -> Measured:
     """Attack the cell's victims. Raises what the attack raises."""
-    found = Measured(success="identified", kind="nothing")
-    parameters = tune(cell, model, found)
+    parameters, search = tune(cell, model)
     attack = build_attack(cell.attack.kind, parameters)
-    found.needs = list(attack.needs)
     scorer = _Scorer(cell)
-    pictures: list[Any] = []
+    attempts: list[Attempt] = []
+    images = 0
     for number, attacked in enumerate(rounds(cell, model)):
-        found.upload_bytes = attacked.upload_bytes
         for place, sight in enumerate(attacked.sights):
-            if len(found.means.get("psnr_db", ())) >= cell.images:
-                break
-            found.cohort = len(sight.view.over)
-            seed = derive(cell.world.seed, "attack", cell.repeat, number, place)
-            seen = sight.seen
-            if cell.setting.labels == "inferred":
-                inferred = infer(cell, seen, seed=seed)
-                seen = seen.with_labels(inferred)
-                found.mean("labels_found", label_accuracy(inferred, sight.labels, measure="counts"))
-            if _says_something(sight):
-                found.saw(sight.in_words)
-                found.kind = "measured"
-                pictures += scorer.add(found, sight.images, sight.labels, attack(seen, seed=seed))
-            else:
-                # Which coordinates are hidden may still say a great deal.
-                found.notes = ["every coordinate that is seen is zero; where they stand is not attacked here"]
-                found.kind = "blank" if found.kind == "nothing" else found.kind
-                _nothing(found, scorer, sight.victims)
+            if images < cell.images:
+                seed = derive(cell.world.seed, "attack", cell.repeat, number, place)
+                attempts.append(_attempt(cell, attack, sight, scorer, seed=seed))
+                images += len(sight.images)
         if not attacked.sights:
-            _nothing(found, scorer, attacked.bystanders)
-    found.blind = {"identified": scorer.by_chance()}
-    found.pictures = np.stack(pictures) if pictures else None
-    return found
+            attempts += [scorer.guess(client, "nothing", "nothing") for client in attacked.bystanders]
+    return Measured.of(
+        attempts,
+        needs=list(attack.needs),
+        by_chance=scorer.by_chance(),
+        search=search,
+        upload_bytes=attacked.upload_bytes,
+    )
 
 
-def tune(cell: Cell, model: nn.Module, found: Measured) -> dict[str, Any]:
-    """The attack's parameters: as given, and of those to search the values that did best on public images."""
+def _attempt(cell: Cell, attack: Attack, sight: Sight, scorer: _Scorer, *, seed: int) -> Attempt:
+    if not _says_something(sight):
+        # Which coordinates are hidden may still say a great deal.
+        note = "every coordinate that is seen is zero; where they stand is not attacked here"
+        return scorer.guess(sight, sight.in_words, "blank", notes=(note,))
+    seen, means = sight.seen, {}
+    if cell.setting.labels == "inferred":
+        seen = seen.with_labels(infer(cell, seen, seed=seed))
+    rebuilt = attack(seen, seed=seed)
+    if cell.setting.labels != "known":
+        means["labels_found"] = [label_accuracy(rebuilt.labels, sight.labels, measure="counts")]
+    scored = scorer.score(sight.images, sight.labels, rebuilt.images, sight.in_words)
+    return replace(
+        scored,
+        cohort=len(sight.view.over),
+        means=means | {"matching_loss": [rebuilt.objective]} | dict(scored.means),
+        shares={"converged": [int(rebuilt.converged)]} | dict(scored.shares),
+        iterations=rebuilt.iterations,
+        seconds=rebuilt.seconds,
+    )
+
+
+def tune(cell: Cell, model: nn.Module) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The attack's parameters, and what was tried: of those to search, the values that did best on public images."""
     fixed = dict(cell.attack.parameters)
     if not cell.search:
-        return fixed
+        return fixed, []
     trial = cell.model_copy(update={"images": TUNING_IMAGES})
     sights = (sight for attacked in rounds(trial, model, public=True) for sight in attacked.sights)
     practice = list(itertools.islice(filter(_says_something, sights), TUNING_IMAGES))
-    best, best_score = fixed, -np.inf
+    tried: list[dict[str, Any]] = []
     for values in itertools.product(*cell.search.values()):
         chosen = fixed | dict(zip(cell.search, values, strict=True))
         score = _score(cell, chosen, practice) if practice else 0.0
-        found.search.append({"parameters": chosen, "psnr_db": score, "images": sum(len(s.images) for s in practice)})
-        if score > best_score:
-            best, best_score = chosen, score
-    return best
+        tried.append({"parameters": chosen, "psnr_db": score, "images": sum(len(s.images) for s in practice)})
+    return max(tried, key=lambda trial: trial["psnr_db"])["parameters"], tried
 
 
 def _says_something(sight: Sight) -> bool:
@@ -85,83 +95,67 @@ def _says_something(sight: Sight) -> bool:
 
 
 def _score(cell: Cell, parameters: Mapping[str, Any], practice: list[Sight]) -> float:
-    attack = build_attack(cell.attack.kind, parameters)
-    value_range = IMAGE_RANGES[cell.world.data.dataset]
+    attack, pixels = build_attack(cell.attack.kind, parameters), value_range(cell.world)
     scores = []
     for place, sight in enumerate(practice):
         images = attack(sight.seen, seed=derive(cell.world.seed, "tune", cell.repeat, place)).images
-        paired = images[match(images, sight.images, value_range=value_range)]
-        scores += psnr(paired, sight.images, value_range=value_range).tolist()
+        paired = images[match(images, sight.images, value_range=pixels)]
+        scores += psnr(paired, sight.images, value_range=pixels).tolist()
     return float(np.mean(scores))
-
-
-def _nothing(found: Measured, scorer: _Scorer, victims: Sequence[Client]) -> None:
-    """The adversary reads nothing of an update: what is left is the best guess without one."""
-    found.saw("nothing")
-    for victim in victims:
-        guess = scorer.prior(None).expand_as(victim.images)
-        scorer.add(found, victim.images, victim.labels, Reconstruction(guess, victim.labels, float("nan")))
 
 
 class _Scorer:
     """Holds reconstructions against originals, with what the adversary could have guessed beside them."""
 
     def __init__(self, cell: Cell) -> None:
-        self._data = dataset(cell.world.model_dump_json())
-        self._range = IMAGE_RANGES[cell.world.data.dataset]
-        self._cell = cell
-        self._public = torch.from_numpy(self._data.test.features)
-        self._classes = torch.from_numpy(self._data.test.labels)
+        data = dataset(cell.world)
+        self._cell, self._range = cell, value_range(cell.world)
+        self._public = torch.from_numpy(data.test.features)
+        self._classes = torch.from_numpy(data.test.labels)
         self._judge = _Judge(self._public, self._classes)
-
-    def prior(self, label: int | None) -> Tensor:
-        """The mean public image, of one class where the adversary knows it: shape `shape`."""
-        chosen = self._public if label is None else self._public[self._classes == label]
-        return (chosen if len(chosen) else self._public).mean(0)
 
     def by_chance(self) -> float:
         """The share of public images that a gallery gives away to the best guess without an update."""
         images, labels = self._filler(self._cell.gallery)
-        knows = self._cell.setting.labels != "unknown"
-        guesses = torch.stack([self.prior(int(label) if knows else None) for label in labels])
-        return float(identified(guesses, images, torch.arange(len(images)), value_range=self._range).float().mean())
+        places = torch.arange(len(images))
+        return float(identified(self._prior(labels), images, places, value_range=self._range).float().mean())
 
-    def add(self, found: Measured, originals: Tensor, labels: Tensor, rebuilt: Reconstruction) -> list[Any]:
-        """Score one reconstruction; returns pairs of pictures."""
-        order = match(rebuilt.images, originals, value_range=self._range)
-        images = rebuilt.images[order]
-        knows = self._cell.setting.labels != "unknown"
-        prior = torch.stack([self.prior(int(label) if knows else None) for label in labels])
-        likeness, guess = (ssim(x, originals, value_range=self._range) for x in (images, prior))
+    def guess(self, victim: Client | Sight, sees: str, kind: Kind, *, notes: tuple[str, ...] = ()) -> Attempt:
+        """What is left where an update says nothing: the best guess without one."""
+        scored = self.score(victim.images, victim.labels, self._prior(victim.labels), sees)
+        return replace(scored, kind=kind, pictures=None, notes=notes)
+
+    def score(self, originals: Tensor, labels: Tensor, images: Tensor, sees: str) -> Attempt:
+        """The figures of each image, once they are paired."""
+        images = images[match(images, originals, value_range=self._range)]
+        likeness, guess = (ssim(x, originals, value_range=self._range) for x in (images, self._prior(labels)))
         usable = guess > 0.01  # below, the ratio has no meaning
         beyond = torch.full_like(guess, float("nan"))
         beyond[usable] = rdlv(likeness[usable], guess[usable])
         decibels = psnr(images, originals, value_range=self._range)
-        errors = mse(images, originals, value_range=self._range)
-        figures = {"psnr_db": decibels, "ssim": likeness, "mse": errors, "rdlv": beyond}
-        same = self._judge.agrees(images, originals)
-        hits = self._identified(images, originals)
-        for i in range(len(originals)):
-            for name, values in figures.items():
-                found.mean(name, float(values[i]))
-            found.share("identified", bool(hits[i]))
-            found.share("reconstructed", bool(decibels[i] >= self._cell.good_db))
-            found.share("same_diagnosis", bool(same[i]))
-        if math.isfinite(rebuilt.objective):
-            found.kind = "measured"
-            found.mean("matching_loss", rebuilt.objective)
-            found.share("converged", rebuilt.converged)
-            found.iterations += rebuilt.iterations
-            found.seconds += rebuilt.seconds
-            if self._cell.setting.labels == "unknown":
-                found.mean("labels_found", label_accuracy(rebuilt.labels, labels, measure="counts"))
-        pairs = zip(originals, images, strict=True)
-        return [np.stack([self._bytes(original), self._bytes(image)]) for original, image in pairs]
-
-    def _identified(self, images: Tensor, originals: Tensor) -> Tensor:
         others, _ = self._filler(max(0, self._cell.gallery - len(originals)))
-        gallery = torch.cat([originals, others])
-        return identified(images, gallery, torch.arange(len(originals)), value_range=self._range)
+        gallery, places = torch.cat([originals, others]), torch.arange(len(originals))
+        return Attempt(
+            sees,
+            means={
+                "psnr_db": decibels.tolist(),
+                "ssim": likeness.tolist(),
+                "mse": mse(images, originals, value_range=self._range).tolist(),
+                "rdlv": beyond.tolist(),
+            },
+            shares={
+                "identified": identified(images, gallery, places, value_range=self._range).int().tolist(),
+                "reconstructed": (decibels >= self._cell.good_db).int().tolist(),
+                "same_diagnosis": self._judge.agrees(images, originals).astype(int).tolist(),
+            },
+            pictures=np.stack([self._bytes(originals), self._bytes(images)], axis=1),
+        )
+
+    def _prior(self, labels: Tensor) -> Tensor:
+        """For each label the mean public image, of its class where the adversary knows it: shape `(n, *shape)`."""
+        knows = self._cell.setting.labels != "unknown"
+        means = [self._public[self._classes == label] if knows else self._public for label in labels]
+        return torch.stack([(chosen if len(chosen) else self._public).mean(0) for chosen in means])
 
     def _filler(self, count: int) -> tuple[Tensor, Tensor]:
         """Public images for a gallery, and their labels."""
@@ -169,9 +163,10 @@ class _Scorer:
         places = torch.randperm(len(self._public), generator=chance)[:count]
         return self._public[places], self._classes[places]
 
-    def _bytes(self, image: Tensor) -> Any:
+    def _bytes(self, images: Tensor) -> NDArray[np.uint8]:
         low, high = self._range
-        return ((image - low) / (high - low) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        scaled: NDArray[np.uint8] = ((images - low) / (high - low) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
+        return scaled
 
 
 class _Judge:

@@ -6,22 +6,24 @@ With each goes what a client could have noticed, by `secagg.leakage.detection` o
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from fl_runtime.evaluation.catalogue import IMAGE_RANGES
+from fl_runtime.evaluation.catalogue import build_attack
 from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.measured import Measured
+from fl_runtime.evaluation.images import dataset, value_range
+from fl_runtime.evaluation.measured import Attempt, Measured
 from fl_runtime.evaluation.settings import PLAIN
 from fl_runtime.evaluation.training import simulated_rng
-from fl_runtime.evaluation.victims import dataset, flat, rounds
-from fl_runtime.seeds import generator as numpy_generator
+from fl_runtime.evaluation.victims import Client, draws, flat, honest_clients, rounds
 from secagg import registry
-from secagg.errors import Aborted, Refused, did_you_mean
-from secagg.leakage import Unsupported, observe
+from secagg.errors import Aborted, Refused
+from secagg.leakage import Unsupported
 from secagg.leakage.detection import inspect
 from secagg.leakage.malicious.imprint import ImprintBlock, cuts_of, expected_hit_rate, hits, recover_imprints
 from secagg.leakage.malicious.inconsistency import isolated, with_dead_layer
@@ -34,30 +36,32 @@ ISOLATED = 0.01
 
 def imprint(cell: Cell, model: nn.Module) -> Measured:
     """An imprint block in front of the model, and what comes out of the updates that are seen (Fowl et al. 2022)."""
-    bins = int(parameters_of(cell, bins=64)["bins"])
-    data = dataset(cell.world.model_dump_json())
-    low, high = IMAGE_RANGES[cell.world.data.dataset]
-    front = ImprintBlock(data.shape, cuts_of(torch.from_numpy(data.test.features), bins))
-    shown = nn.Sequential(front, model)
-    found = Measured(success="hit", needs=["to choose the model", "public images"])
+    bins = build_attack(cell.attack.kind, cell.attack.parameters).bins
+    data, (low, high) = dataset(cell.world), value_range(cell.world)
+    shown = nn.Sequential(ImprintBlock(data.shape, cuts_of(torch.from_numpy(data.test.features), bins)), model)
+    attempts = []
     for attacked in rounds(cell, shown):
-        found.upload_bytes = attacked.upload_bytes
         for sight in attacked.sights:
-            found.saw(sight.in_words)
-            found.cohort = len(sight.view.over)
             weight, bias = sight.seen.gradient[0], sight.seen.gradient[1]
             candidates = recover_imprints(weight, bias, shape=data.shape)
             recovered = hits((candidates - low) / (high - low), (sight.images - low) / (high - low))
-            for hit in recovered.tolist():
-                found.share("hit", hit)
-                found.mean("expected_hit", expected_hit_rate(bins, len(sight.images)))
+            attempts.append(
+                Attempt(
+                    sight.in_words,
+                    cohort=len(sight.view.over),
+                    means={"expected_hit": [expected_hit_rate(bins, len(sight.images))] * len(sight.images)},
+                    shares={"hit": recovered.int().tolist()},
+                )
+            )
         if not attacked.sights:
-            found.kind = "nothing"
-            found.saw("nothing")
-            for _ in attacked.bystanders:
-                found.share("hit", False)
-    found.notes = [_noticed(shown, data.train.features)]
-    return found
+            hidden = sum(len(client.labels) for client in attacked.bystanders)
+            attempts.append(Attempt("nothing", "nothing", shares={"hit": [0] * hidden}))
+    return Measured.of(
+        attempts,
+        needs=["to choose the model", "public images"],
+        notes=[_noticed(shown, data.train.features)],
+        upload_bytes=attacked.upload_bytes,
+    )
 
 
 def inconsistency(cell: Cell, model: nn.Module) -> Measured:
@@ -65,40 +69,29 @@ def inconsistency(cell: Cell, model: nn.Module) -> Measured:
 
     Under `plain` the sum is added up as it stands, bound to no model: what masks that know no model would open.
     """
-    layer = str(parameters_of(cell, layer=_first_with_relu(model))["layer"])
     if not isinstance(model, nn.Sequential):
         raise Unsupported(f"model-inconsistency: {type(model).__name__} given, expected a sequence of layers")
+    layer = build_attack(cell.attack.kind, cell.attack.parameters).layer or _first_with_relu(model)
     dead = with_dead_layer(model, layer)
-    data = dataset(cell.world.model_dump_json())
-    found = Measured(success="isolated", needs=["to show two models"], blind={"isolated": 0.0})
-    count = cell.setting.clients
-    chance = numpy_generator(cell.world.seed, "inconsistency", cell.repeat)
-    for trial in range(cell.images):
-        rows = data.train.take(chance.choice(len(data.train.labels), count * cell.setting.batch, replace=False))
-        images, labels = torch.from_numpy(rows.features), torch.from_numpy(rows.labels)
-        vectors = {}
-        for place in range(count):
-            own = slice(place * cell.setting.batch, (place + 1) * cell.setting.batch)
-            shown = model if place == 0 else dead
-            seen = observe(shown, images[own], labels[own], value_range=IMAGE_RANGES[cell.world.data.dataset])
-            vectors[f"client-{place:03}"] = flat(seen.gradient)
-        victim = next(iter(vectors))
-        truth = isolated(vectors[victim].astype(np.float64), model, layer)
-        total = _opened(cell, vectors, victim, trial, found)
-        if total is None:
-            found.share("isolated", False)
-            continue
-        error = np.abs(isolated(total, model, layer) - truth).max() / np.abs(truth).max()
-        found.share("isolated", bool(error <= ISOLATED))
-    found.notes.append(_noticed(dead, data.train.features))
-    return found
+    noticed = _noticed(dead, dataset(cell.world).train.features)
+    attempts = []
+    for number, rows in itertools.islice(draws(cell), cell.images):
+        clients = honest_clients(cell, [model, *[dead] * (cell.setting.clients - 1)], rows, number=number)
+        total, sees, notes = _opened(cell, clients, number)
+        hit = False
+        if total is not None:
+            truth = isolated(flat(clients[0].shared.gradient).astype(np.float64), model, layer)
+            error = np.abs(isolated(total, model, layer) - truth).max() / np.abs(truth).max()
+            hit = bool(error <= ISOLATED)
+        attempts.append(Attempt(sees, cohort=len(clients), shares={"isolated": [int(hit)]}, notes=(*notes, noticed)))
+    return Measured.of(attempts, needs=["to show two models"])
 
 
-def _opened(cell: Cell, vectors: dict[str, Any], victim: str, trial: int, found: Measured) -> Any:
-    """The sum that the server ends with, float64, or None where none comes about."""
+def _opened(cell: Cell, clients: Sequence[Client], number: int) -> tuple[NDArray[np.float64] | None, str, list[str]]:
+    """The sum that the server ends with, or None where none comes about; what it is, and what happened."""
+    vectors, victim = {client.name: flat(client.shared.gradient) for client in clients}, clients[0].name
     if cell.backend.kind == PLAIN:
-        found.saw("a sum that is bound to no model")
-        return np.sum(list(vectors.values()), axis=0, dtype=np.float64)
+        return np.sum(list(vectors.values()), axis=0, dtype=np.float64), "a sum that is bound to no model", []
     if cell.backend.kind not in ("secaggplus", "smpc"):
         raise Refused(
             f"model-inconsistency: under {cell.backend.kind!r} the server itself adds what clients send, and can add "
@@ -110,22 +103,15 @@ def _opened(cell: Cell, vectors: dict[str, Any], victim: str, trial: int, found:
             vectors,
             parameters=registry.for_rounds(cell.backend.kind, cell.backend.parameters, cell.world.rounds),
             shown={victim: b"the true model, where all others have one with a dead layer"},
-            rng=simulated_rng(cell.world.seed, "inconsistency", cell.repeat, trial),
+            rng=simulated_rng(cell.world.seed, "inconsistency", cell.repeat, number),
         )
     except Aborted as error:
-        found.saw("no sum")
-        _note(found, f"no sum came about: {error}")
-        return None
-    result = recording.outcome.result
-    found.saw(f"a sum of {len(result.contributors)}")
-    for name, reason in recording.outcome.dropped.items():
-        _note(found, f"{'the victim' if name == victim else 'another client'} was left out: {reason}")
-    return result.encoding.to_floats(result.totals)
-
-
-def _note(found: Measured, text: str) -> None:
-    if text not in found.notes:
-        found.notes.append(text)
+        return None, "no sum", [f"no sum came about: {error}"]
+    result, dropped = recording.outcome.result, recording.outcome.dropped
+    notes = [
+        f"{'the victim' if name == victim else 'another client'} was left out: {why}" for name, why in dropped.items()
+    ]
+    return result.encoding.to_floats(result.totals), f"a sum of {len(result.contributors)}", notes
 
 
 def _noticed(shown: nn.Module, features: Any) -> str:
@@ -142,11 +128,3 @@ def _first_with_relu(model: nn.Module) -> str:
             return name
     names = ", ".join(f"{name}: {type(layer).__name__}" for name, layer in layers)
     raise Unsupported(f"model-inconsistency: no layer with biases before a ReLU (layers: {names})")
-
-
-def parameters_of(cell: Cell, **known: Any) -> dict[str, Any]:
-    """The attack's parameters over their defaults. Raises `Refused` for one that it lacks."""
-    for name in cell.attack.parameters:
-        if name not in known:
-            raise Refused(f"attack {cell.attack.kind!r}: unknown parameter {name!r}{did_you_mean(name, known)}")
-    return known | cell.attack.parameters

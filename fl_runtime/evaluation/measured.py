@@ -2,75 +2,104 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Kind = Literal["measured", "blank", "nothing"]
+"""An update was attacked; some were seen and all their values were zero, so that no attack here says anything; none was
+seen."""
 
 
-@dataclass
-class Measured:
-    """The result of one cell.
+@dataclass(frozen=True)
+class Attempt:
+    """One attack on one update, on one sum, on one model, or on nothing at all.
 
     Attributes:
-        means: metric to one value for each victim (or observation): reported as a mean.
+        sees: what was attacked, in words.
+        cohort: how many updates are in it.
+        means: metric to one value for each victim (or one for all): reported as a mean.
         shares: metric to one 0 or 1 for each: reported as a share.
-        success: the share that tells whether the attack works, compared with that of its control.
-        enough: the share from which on it works, or None for the evaluation's own `control`.
-        blind: what the metrics of `shares` come to without the update, by chance.
-        sees: the views that were attacked, in words.
         pictures: originals and reconstructions side by side, uint8 `(n, 2, channels, height, width)`.
-        search: what was tried to tune the attack: parameters and the mean score of each.
-        notes: what else a reader must know: a layer that is not supported, what a client would have noticed.
-        problem: why there are no figures, or None.
-        kind: "measured" where an update was attacked; "blank" where some were seen and all their values were zero, so
-            that no attack here says anything; "nothing" where the adversary sees none.
+        notes: what else a reader must know: what a client would have noticed, why no sum came about.
     """
 
-    means: dict[str, list[float]] = field(default_factory=dict)
-    shares: dict[str, list[int]] = field(default_factory=dict)
-    success: str = ""
-    enough: float | None = None
-    blind: dict[str, float] = field(default_factory=dict)
-    curves: dict[str, list[list[float]]] = field(default_factory=dict)
-    sees: list[str] = field(default_factory=list)
+    sees: str
+    kind: Kind = "measured"
     cohort: int = 0
-    needs: list[str] = field(default_factory=list)
-    pictures: Any = None
-    search: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    means: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    shares: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    pictures: NDArray[np.uint8] | None = None
+    notes: tuple[str, ...] = ()
+    iterations: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The result of one cell: all its attempts together.
+
+    Attributes:
+        kind: of the attempts, the one that says most.
+        by_chance: what the family's success comes to without the update.
+        needs: what the adversary must know or be able to do, in words.
+        search: what was tried to tune the attack: parameters and the mean score of each.
+        curves: points to draw, shape `(n, 2)`.
+        problem: why there are no figures, or None.
+    """
+
+    kind: Kind = "nothing"
+    means: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    shares: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    by_chance: float = 0.0
+    sees: Sequence[str] = ()
+    cohort: int = 0
+    needs: Sequence[str] = ()
+    pictures: NDArray[np.uint8] | None = None
+    search: Sequence[Mapping[str, Any]] = ()
+    curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     problem: str | None = None
-    kind: Literal["measured", "blank", "nothing"] = "measured"
     upload_bytes: float | None = None
     iterations: int = 0
     seconds: float = 0.0
 
-    def mean(self, metric: str, value: float) -> None:
-        """One more value of a metric that is averaged."""
-        self.means.setdefault(metric, []).append(float(value))
-
-    def share(self, metric: str, hit: bool) -> None:
-        """One more hit or miss."""
-        self.shares.setdefault(metric, []).append(int(hit))
-
-    def saw(self, view: str) -> None:
-        if view not in self.sees:
-            self.sees.append(view)
+    @classmethod
+    def of(cls, attempts: Iterable[Attempt], *, notes: Sequence[str] = (), **more: Any) -> Measured:
+        """The attempts of a cell, one or more; `notes` and the other fields are of all of them."""
+        tried = list(attempts)
+        kinds = {attempt.kind for attempt in tried}
+        pictures = [attempt.pictures for attempt in tried if attempt.pictures is not None]
+        return cls(
+            kind="measured" if "measured" in kinds else "blank" if "blank" in kinds else "nothing",
+            means=_joined([attempt.means for attempt in tried], np.float64),
+            shares=_joined([attempt.shares for attempt in tried], np.uint8),
+            sees=_once(attempt.sees for attempt in tried),
+            cohort=max(attempt.cohort for attempt in tried),
+            pictures=np.concatenate(pictures) if pictures else None,
+            notes=_once([*(note for attempt in tried for note in attempt.notes), *notes]),
+            iterations=sum(attempt.iterations for attempt in tried),
+            seconds=sum(attempt.seconds for attempt in tried),
+            **more,
+        )
 
     def to_record(self) -> dict[str, Any]:
         """For the cache: plain values and arrays."""
-        stored = dict(vars(self))
-        stored["means"] = {name: np.asarray(values, np.float64) for name, values in self.means.items()}
-        stored["shares"] = {name: np.asarray(values, np.uint8) for name, values in self.shares.items()}
-        return stored
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     @classmethod
-    def from_record(cls, stored: dict[str, Any]) -> Measured:
+    def from_record(cls, stored: Mapping[str, Any]) -> Measured:
         """Back from the cache."""
-        fields = dict(stored)
-        for name in ("means", "shares"):
-            fields[name] = {metric: values.tolist() for metric, values in stored[name].items()}
-        return cls(**fields)
+        return cls(**stored)
+
+
+def _joined(parts: Sequence[Mapping[str, Sequence[Any]]], dtype: type) -> dict[str, NDArray[Any]]:
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: np.array([value for part in parts for value in part.get(name, ())], dtype) for name in names}
+
+
+def _once(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from fl_runtime.data.dataset import Rows
 from fl_runtime.data.federation import federate
+from fl_runtime.evaluation.catalogue import build_attack
 from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.malicious import parameters_of
-from fl_runtime.evaluation.measured import Measured
+from fl_runtime.evaluation.images import dataset
+from fl_runtime.evaluation.measured import Attempt, Measured
 from fl_runtime.evaluation.training import run_federation
-from fl_runtime.evaluation.victims import dataset
 from fl_runtime.seeds import derive, generator
-from secagg.errors import Refused
 from secagg.leakage.membership.attacks import lira, loss_threshold, rmia
 from secagg.leakage.membership.roc import Roc
 
@@ -30,56 +29,49 @@ RATES = (0.01, 0.001)
 
 
 def infer_members(cell: Cell) -> Measured:
-    """Attack the finished model of the cell's training by `method`: "loss", "lira" or "rmia".
+    """Attack the finished model of the cell's training.
 
-    Raises:
-        Refused: an unknown parameter or method, or too few shadow models.
+    Success is told with a threshold that is set on half of the rows, at one false alarm in a hundred, and tried on the
+    others: what it finds of the members there, and how often it is wrong about non-members. Chosen and tried on the
+    same rows it would look better than it is.
     """
-    chosen = parameters_of(cell, method="rmia", shadows=6, rounds=cell.world.rounds)
-    method, shadows = str(chosen["method"]), int(chosen["shadows"])
-    if method not in ("loss", "lira", "rmia") or shadows < 6 or shadows % THIRDS:
-        raise Refused(
-            f"attack 'membership': {method!r} with {shadows} shadows, expected loss, lira or rmia with 6, 9, 12 ..."
-        )
-    trial = _Trial(cell, rounds=int(chosen["rounds"]))
-    inside = np.stack([trial.members(model) for model in range(shadows + 1)])
+    chosen = build_attack(cell.attack.kind, cell.attack.parameters)
+    trial = _Trial(cell, rounds=chosen.rounds or cell.world.rounds)
+    inside = np.stack([trial.members(model) for model in range(chosen.shadows + 1)])
     losses = np.stack([trial.losses(model, members) for model, members in enumerate(inside)])
     own, others = losses[:, : trial.audited], losses[:, trial.audited :]
-    if method == "loss":
+    needs = ["the finished model"]
+    if chosen.method == "loss":
         scores = loss_threshold(own[0])
-    elif method == "lira":
+    elif chosen.method == "lira":
         scores = lira(own[0], own[1:], inside[1:])
     else:
         scores = rmia(own[0], own[1:], others[0], others[1:], inside=inside[1:])
+    if chosen.method != "loss":
+        needs.append("to train shadow models on data of the same kind")
     roc = Roc.of(scores, inside[0])
-    needs = ["the finished model"] + (["to train shadow models on data of the same kind"] if method != "loss" else [])
-    found = Measured(success="found", enough=0.0, blind={"found": RATES[0]}, needs=needs, sees=["the finished model"])
-    found.mean("auc", roc.auc())
-    for fpr in RATES:
-        rate = roc.at(fpr)
-        if rate.tpr is None:
-            found.notes.append(str(rate))
-        else:
-            caught = round(rate.tpr * rate.members)
-            name = "found" if fpr == RATES[0] else "found_at_0.1_percent"
-            found.shares[name] = [1] * caught + [0] * (rate.members - caught)
-    _audit(found, scores, inside[0])
-    return found
+    rates = {f"tpr_at_{100 * fpr:g}_percent": roc.at(fpr) for fpr in RATES}
+    attempt = Attempt(
+        "the finished model",
+        means={"auc": [roc.auc()]} | {name: [rate.tpr] for name, rate in rates.items() if rate.tpr is not None},
+        shares=_held_out(scores, inside[0]),
+        notes=tuple(str(rate) for rate in rates.values() if rate.inconclusive),
+    )
+    return Measured.of([attempt], needs=needs, by_chance=RATES[0], curves={"roc": roc.log_points()})
 
 
-def _audit(found: Measured, scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
-    """Hits and false alarms of a threshold that was set on other rows: what a lower bound of epsilon is made of."""
-    first, second = np.arange(len(scores)) % 2 == 0, np.arange(len(scores)) % 2 == 1
+def _held_out(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> dict[str, list[int]]:
+    first = np.arange(len(scores)) % 2 == 0
     threshold = np.quantile(scores[first & ~member], 1 - RATES[0], method="higher")
-    for name, rows in (("audit_hit", second & member), ("audit_false_alarm", second & ~member)):
-        found.shares[name] = (scores[rows] > threshold).astype(int).tolist()
+    tried = {"found": ~first & member, "false_alarms": ~first & ~member}
+    return {name: (scores[rows] > threshold).astype(int).tolist() for name, rows in tried.items()}
 
 
 class _Trial:
     """The rows in question, the population beside them, and models trained on some of the former."""
 
     def __init__(self, cell: Cell, *, rounds: int) -> None:
-        data = dataset(cell.world.model_dump_json())
+        data = dataset(cell.world)
         features = np.concatenate([data.train.features, data.test.features])
         labels = np.concatenate([data.train.labels, data.test.labels])
         order = generator(cell.world.seed, "membership", cell.repeat).permutation(len(labels))

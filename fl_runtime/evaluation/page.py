@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
 from fl_runtime.evaluation import words
+from fl_runtime.evaluation.checklist import MALICIOUS, checklist
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.figures import key_mark
-from fl_runtime.evaluation.findings import sentences, verdicts, worst_of
+from fl_runtime.evaluation.findings import protections, sentences, worst_of
 from fl_runtime.evaluation.pictures import chosen
-from fl_runtime.evaluation.tables import all_curves, frontier_drawing, frontier_points, heat_map
+from fl_runtime.evaluation.rows import Row
+from fl_runtime.evaluation.tables import all_curves, frontier_drawing, frontier_points, heat_map, roc_curve
 from secagg.errors import Refused
 
-MALICIOUS = ("imprint", "inconsistency")
-COLUMNS = ("psnr_db", "psnr_db_worst", "ssim", "mse", "rdlv", "matching_loss", "reconstructed", "same_diagnosis")
+COLUMNS = ("psnr_db", "psnr_db_median", "psnr_db_p90", "psnr_db_worst", "ssim", "lpips", "mse", "rdlv",
+           "matching_loss", "reconstructed", "same_diagnosis")  # fmt: skip
 
 
 def to_html(finished: Finished, report: dict[str, Any]) -> str:
@@ -44,14 +47,15 @@ def to_html(finished: Finished, report: dict[str, Any]) -> str:
 def _context(finished: Finished, report: dict[str, Any]) -> dict[str, Any]:
     terms = finished.evaluation.evaluation
     marks = frontier_points(finished)
-    lines = [_line(row, details) for row, details in zip(finished.rows, report["details"], strict=True)]
+    columns = [name for name in COLUMNS if any(name in row.figures for row in finished.rows)]
+    lines = [_line(row, details, columns) for row, details in zip(finished.rows, report["details"], strict=True)]
     return {
         "title": terms.title,
         "terms": terms,
         "evaluation": finished.evaluation,
         "report": report,
         "sentences": sentences(finished),
-        "verdicts": verdicts(finished),
+        "verdicts": protections(finished),
         "verdict_words": words.VERDICTS,
         "protections": _sees(report),
         "heat": heat_map(finished),
@@ -61,31 +65,29 @@ def _context(finished: Finished, report: dict[str, Any]) -> dict[str, Any]:
         "curves": all_curves(finished),
         "key_mark": key_mark,
         "lines": lines,
+        "has_lpips": "lpips" in columns,
         "malicious": [line for line in lines if line["family"] in MALICIOUS],
         "membership": [line for line in lines if line["family"] == "membership"],
         "searches": [(line, _best(line["details"]["search"])) for line in lines if line["details"]["search"]],
-        "points": POINTS,
+        "roc": roc_curve(finished),
+        "points": checklist(finished),
         "size": words.size,
     }
 
 
-def _line(row: Any, details: dict[str, Any]) -> dict[str, Any]:
+def _line(row: Row, details: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     """One line of the big table."""
-    success = row.success
     return {
         "row": row,
         "details": details,
         "family": row.cell.family,
         "protection": words.protection(row.cell),
         "setting": words.setting(row.cell),
-        "verdict": details["verdict"],
-        "verdict_words": words.VERDICTS[details["verdict"]],
+        "verdict": row.verdict,
+        "verdict_words": words.VERDICTS[row.verdict],
         "threat_model": details["threat_model"],
-        "success": success,
-        "success_words": words.METRICS.get(row.first.success, row.first.success),
-        "figures": [
-            (words.METRICS.get(name, name), row.figures.get(name), words.is_share(name, row)) for name in COLUMNS
-        ],
+        "success": row.success,
+        "figures": [(words.METRICS[name], row.figures.get(name), words.is_share(name, row)) for name in columns],
         "iterations": details["iterations"],
         "converged": row.figures.get("converged"),
         "notes": details["notes"],
@@ -99,14 +101,13 @@ def _sees(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _galleries(finished: Finished) -> list[dict[str, Any]]:
     """For each protection the pictures of the row that shows the most."""
-    threshold = finished.evaluation.evaluation.control
-    groups: dict[str, list[Any]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in finished.rows:
         if row.cell.family == "inversion" and row.first.kind == "measured" and row.problem is None:
             groups.setdefault(words.protection(row.cell), []).append(row)
     found = []
     for name, rows in groups.items():
-        worst = worst_of(rows, threshold)
+        worst = worst_of(rows)
         if pairs := chosen(worst):
             found.append(
                 {
@@ -135,30 +136,3 @@ def _share(found: Any) -> str:
 
 def _plain(found: Any) -> str:
     return words.figure(found, share=False)
-
-
-POINTS = (
-    ("Threat model per row, and what each party sees", "sees"),
-    ("HE and SMPC: the decrypted sum, the key holder, collusion, a cohort of one", "sees"),
-    ("The attack tuned per defence, the search logged", "tuning"),
-    ("An adaptive attack per defence", "rows"),
-    ("Labels known, inferred, unknown", "rows"),
-    ("BatchNorm statistics known, running, withheld", "rows"),
-    ("Untrained, half-trained and trained checkpoints", "curves"),
-    ("Sweeps over batch, local steps and clients", "curves"),
-    ("PSNR, SSIM, MSE, matching loss", "rows"),
-    ("Identification in a gallery, RDLV against a prior", "rows"),
-    ("Worst case, quantiles, share over a threshold", "rows"),
-    ("Seeds, images, clustered bootstrap, Clopper-Pearson", "method"),
-    ("Hungarian matching, no oracle choice of restarts", "method"),
-    ("The undefended control succeeds, or inconclusive", "verdicts"),
-    ("Utility on the same runs", "frontier"),
-    ("Epsilon, delta, accountant, clip, unit, audited lower bound", "datasheets"),
-    ("Membership at low false-positive rates", "membership"),
-    ("Malicious server, and whether a client could have noticed", "malicious"),
-    ("Compute budget and convergence", "tuning"),
-    ("Pictures: best, median, worst", "pictures"),
-    ("Config hash, versions, one command", "reproduce"),
-    ("Does a diagnosis classifier agree on the reconstruction", "rows"),
-)
-"""What a report must show, and the section of the page where it is."""

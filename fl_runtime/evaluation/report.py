@@ -13,6 +13,7 @@ from typing import Any
 from fl_runtime.evaluation import words
 from fl_runtime.evaluation.cache import versions
 from fl_runtime.evaluation.cells import Cell, key, repeats
+from fl_runtime.evaluation.checklist import checklist
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.rows import Figure, Row
 from fl_runtime.evaluation.settings import Evaluation
@@ -26,20 +27,21 @@ NO_AUDIT = "no audit was run"
 def to_json(finished: Finished, *, command: str) -> dict[str, Any]:
     """The whole report as plain values. `command` reproduces it."""
     evaluation = finished.evaluation
-    threshold = evaluation.evaluation.control
     return {
         "schema": SCHEMA,
         "config_digest": config_digest(evaluation),
+        "data_digest": finished.rows[0].cell.world.data_digest,
         "versions": versions(),
         "command": command,
         "rows": [entry for row in finished.rows for entry in _entries(row)],
         "title": evaluation.evaluation.title,
         "settings": evaluation.model_dump(mode="json"),
-        "details": [_details(row, threshold) for row in finished.rows],
+        "details": [_details(row) for row in finished.rows],
         "sees": {label: finished.results[key(job)] for label, job in finished.backends.items()},
         "datasheets": {label: _datasheet(finished, label) for label in finished.backends},
         "trainings": _trainings(finished),
         "damaged": list(finished.damaged),
+        "checklist": [vars(point) for point in checklist(finished)],
     }
 
 
@@ -56,7 +58,7 @@ def _entries(row: Row) -> list[dict[str, Any]]:
             "backend": row.cell.backend.label,
             "defence": row.cell.defence.label,
             "attack": row.cell.attack.label,
-            "setting": row.cell.setting.model_dump(mode="json"),
+            "setting": row.cell.axes,
             "metric": metric,
             "value": None if metric == "none" else found.value,
             "low": found.low,
@@ -72,17 +74,17 @@ def _entries(row: Row) -> list[dict[str, Any]]:
     ]
 
 
-def _details(row: Row, threshold: float) -> dict[str, Any]:
+def _details(row: Row) -> dict[str, Any]:
     return {
         "backend": row.cell.backend.label,
         "defence": row.cell.defence.label,
         "attack": row.cell.attack.label,
-        "setting": row.cell.setting.model_dump(mode="json"),
+        "setting": row.cell.axes,
         "is_control": row.is_control,
-        "verdict": words.verdict(row, threshold=threshold),
+        "verdict": row.verdict,
         "threat_model": words.threat_model(row),
-        "success_metric": row.first.success,
-        "by_chance": row.blind,
+        "success_metric": row.cell.traits.success,
+        "by_chance": row.by_chance,
         "updates_in_view": row.first.cohort,
         "utility": None if row.utility is None else vars(row.utility),
         "iterations": sum(m.iterations for m in row.measured),
@@ -126,21 +128,19 @@ def _datasheet(finished: Finished, label: str) -> dict[str, Any]:
 def _lower_bound(finished: Finished, label: str) -> float | str:
     """The largest epsilon that the first membership attack on this backend refutes at 95 %, or why there is none.
 
-    Hits and false alarms of a threshold set on other rows, by their exact intervals. A row is replaced, which is one
-    unit removed and one added: hits are at most e^(2 epsilon) false alarms and (1 + e^epsilon) delta. Rows of one
-    training are taken as independent. Only the first attack counts: the best of several would want a wider interval.
+    Hits and false alarms of a threshold set on other rows, by their intervals. A row is replaced, which is one unit
+    removed and one added: hits are at most e^(2 epsilon) false alarms and (1 + e^epsilon) delta. Rows of one training
+    are taken as independent. Only the first attack counts: the best of several would want a wider interval.
     """
-    rows = [row for row in finished.rows if row.cell.backend.label == label and row.cell.family == "membership"]
-    for row in rows:
-        spent = finished.results[key(row.cell.training())]["spent"]
-        hit, wrong = row.figures.get("audit_hit"), row.figures.get("audit_false_alarm")
-        if hit is None or wrong is None or hit.low is None or wrong.high is None:
-            continue
-        return _refuted(hit.low, wrong.high, delta=0.0 if spent is None else spent["delta"])
+    for row in finished.rows:
+        hit, wrong = row.figures.get("found"), row.figures.get("false_alarms")
+        if row.cell.backend.label == label and row.cell.family == "membership" and hit and wrong:
+            spent = finished.results[key(row.cell.training())]["spent"]
+            return refuted_epsilon(hit.low or 0.0, wrong.high or 1.0, delta=0.0 if spent is None else spent["delta"])
     return NO_AUDIT
 
 
-def _refuted(hits: float, false_alarms: float, *, delta: float) -> float:
+def refuted_epsilon(hits: float, false_alarms: float, *, delta: float) -> float:
     """The epsilon at which `hits` = e^(2 epsilon) `false_alarms` + (1 + e^epsilon) `delta`, or 0."""
     if hits <= false_alarms + 2 * delta:
         return 0.0

@@ -1,25 +1,27 @@
 """Cells of all repeats pooled into rows: figures with intervals, and whether they say anything at all.
 
-A row is conclusive only if the same attack succeeded on the control, which has no protection and no defence; or if
-it succeeded on the row itself. Otherwise it is inconclusive, whatever its figures are.
+A row is conclusive only if the same attack succeeded on the control, which has no protection and no defence, or on the
+row itself; and if its interval is narrow enough to tell. Otherwise it is inconclusive, whatever its figures are.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
 from fl_runtime.evaluation.cells import Cell, expand, key, repeats
-from fl_runtime.evaluation.measured import Measured
+from fl_runtime.evaluation.families import Traits
+from fl_runtime.evaluation.measured import Kind, Measured
 from fl_runtime.evaluation.settings import Evaluation
 from secagg.leakage import Interval, mean_interval, share_interval
 
 Results = Mapping[str, dict[str, Any]]
-QUANTILES = {"psnr_db": {"median": 0.5, "p90": 0.9, "worst": 1.0}, "ssim": {"worst": 1.0}}
+Verdict = Literal["leaks", "partly", "not shown", "nothing", "inconclusive", "unsupported"]
+QUANTILES = {"psnr_db": {"median": 0.5, "p90": 0.9, "worst": 1.0}, "ssim": {"p90": 0.9, "worst": 1.0}}
 """Of the leak: the "worst" is the best reconstruction."""
 
 
@@ -39,16 +41,17 @@ class Row:
 
     Attributes:
         figures: metric to figure; empty where the attack could not be run (see `problem`).
+        by_chance: what the success comes to without the update.
         control_succeeded: whether this attack succeeded without any protection, in the same setting.
-        inconclusive: whether nothing follows from the figures.
         utility: of the model trained under this backend and defence.
     """
 
     cell: Cell
     measured: tuple[Measured, ...]
     figures: Mapping[str, Figure]
+    by_chance: float
     control_succeeded: bool
-    inconclusive: bool
+    verdict: Verdict
     utility: Figure | None
     upload_bytes: float | None
     seconds: float
@@ -65,12 +68,12 @@ class Row:
     @property
     def success(self) -> Figure | None:
         """The share that tells whether the attack works."""
-        return self.figures.get(self.first.success)
+        return self.figures.get(self.cell.traits.success)
 
     @property
-    def blind(self) -> float:
-        """What `success` comes to by chance."""
-        return self.first.blind.get(self.first.success, 0.0)
+    def inconclusive(self) -> bool:
+        """Whether nothing follows from the figures."""
+        return self.verdict in ("inconclusive", "unsupported")
 
     @property
     def collusion(self) -> bool:
@@ -84,61 +87,116 @@ class Row:
 
 def pool(evaluation: Evaluation, results: Results) -> list[Row]:
     """All rows, in the order of the file."""
-    measured = {
-        key(row): tuple(Measured.from_record(results[key(cell)]) for cell in repeats(row, evaluation))
-        for row in expand(evaluation)
-    }
-    works = {name: _works(cells, evaluation.evaluation.control) for name, cells in measured.items()}
-    rows = []
-    for row in expand(evaluation):
-        cells = measured[key(row)]
-        control = works[key(row.control())]
-        rows.append(
+    terms, rows = evaluation.evaluation, expand(evaluation)
+    found: dict[str, _Evidence] = {}
+    for row in rows:
+        cells = tuple(Measured.from_record(results[key(cell)]) for cell in repeats(row, evaluation))
+        found[key(row)] = _Evidence(row.traits, cells, _figures(cells))
+    pooled = []
+    for row in rows:
+        evidence, control = found[key(row)], found[key(row.control())].works(terms.control)
+        pooled.append(
             Row(
                 cell=row,
-                measured=cells,
-                figures=_figures(cells),
+                measured=evidence.cells,
+                figures=evidence.figures,
+                by_chance=evidence.by_chance,
                 control_succeeded=control,
-                inconclusive=not (control or works[key(row)]) or any(m.problem for m in cells) or _blank(cells),
+                verdict=judge(
+                    evidence.success,
+                    by_chance=evidence.by_chance,
+                    kinds={m.kind for m in evidence.cells},
+                    runs=evidence.runs,
+                    attack_works=control or evidence.works(terms.control),
+                    threshold=terms.control,
+                ),
                 utility=_utility(row, evaluation, results),
-                upload_bytes=next((m.upload_bytes for m in cells if m.upload_bytes is not None), None),
-                seconds=sum(m.seconds for m in cells),
+                upload_bytes=next((m.upload_bytes for m in evidence.cells if m.upload_bytes is not None), None),
+                seconds=sum(m.seconds for m in evidence.cells),
             )
         )
-    return rows
+    return pooled
 
 
-def _blank(cells: Sequence[Measured]) -> bool:
-    """Whether updates were seen, and no attack had anything to work on."""
-    kinds = {m.kind for m in cells}
-    return "blank" in kinds and "measured" not in kinds
+@dataclass(frozen=True)
+class _Evidence:
+    """The repeats of a row, pooled."""
+
+    traits: Traits
+    cells: tuple[Measured, ...]
+    figures: Mapping[str, Figure]
+
+    @property
+    def runs(self) -> bool:
+        return not any(m.problem for m in self.cells)
+
+    @property
+    def success(self) -> Figure | None:
+        return self.figures.get(self.traits.success)
+
+    @property
+    def by_chance(self) -> float:
+        """What the success comes to by chance; where false alarms were counted, surely no more than this."""
+        wrong, least = self.figures.get("false_alarms"), self.cells[0].by_chance
+        return least if wrong is None or wrong.high is None else max(least, wrong.high)
+
+    def works(self, control: float) -> bool:
+        """Whether the attack recovers the share that is asked for, and surely more than chance would."""
+        if self.success is None or self.success.low is None or not self.runs:
+            return False
+        enough = control if self.traits.enough is None else self.traits.enough
+        return self.success.value >= enough and self.success.low > self.by_chance
 
 
-def _works(cells: Sequence[Measured], threshold: float) -> bool:
-    """Whether the attack recovers the share that was asked for, and surely more than chance would."""
-    hits = [hit for m in cells for hit in m.shares.get(m.success, ())]
-    if not hits or any(m.problem for m in cells):
-        return False
-    share = share_interval(sum(hits), len(hits))
-    enough = threshold if cells[0].enough is None else cells[0].enough
-    return share.value >= enough and share.low > cells[0].blind.get(cells[0].success, 0.0)
+def judge(
+    success: Figure | None,
+    *,
+    by_chance: float,
+    kinds: Collection[Kind],
+    runs: bool,
+    attack_works: bool,
+    threshold: float,
+) -> Verdict:
+    """What follows from the figures of a row.
+
+    A failure is one only where the same attack succeeds without protection and its share is surely under `threshold`.
+
+    Args:
+        success: the share recovered.
+        by_chance: what that share comes to without the update.
+        kinds: what each repeat had to work on.
+        runs: whether the attack could be run in all repeats.
+        attack_works: whether it succeeded without protection, or here.
+        threshold: the share from which on it succeeds.
+    """
+    if not runs:
+        return "unsupported"
+    if not attack_works or success is None or ("blank" in kinds and "measured" not in kinds):
+        return "inconclusive"
+    if set(kinds) == {"nothing"}:
+        return "nothing"
+    if success.low is None or success.high is None:
+        return "inconclusive"
+    if success.low <= by_chance:
+        return "not shown" if success.high < threshold else "inconclusive"
+    return "leaks" if success.value >= threshold else "partly"
 
 
 def _figures(cells: Sequence[Measured]) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     for name in dict.fromkeys(name for m in cells for name in m.means):
-        values = np.array([value for m in cells for value in m.means.get(name, ())])
-        clusters = np.array([place for place, m in enumerate(cells) for _ in m.means.get(name, ())])
-        defined = np.isfinite(values)
-        if not defined.any():
+        runs = [values[np.isfinite(values)] for m in cells if (values := m.means.get(name)) is not None]
+        runs = [run for run in runs if len(run)]
+        if not runs:
             continue
-        values, clusters = values[defined], clusters[defined]
-        figures[name] = _figure(mean_interval(values, clusters), len(values))
+        values = np.concatenate(runs)
+        figures[name] = _figure(mean_interval(values, np.repeat(range(len(runs)), [*map(len, runs)])), len(values))
         for label, share in QUANTILES.get(name, {}).items():
             figures[f"{name}_{label}"] = Figure(float(np.quantile(values, share)), None, None, len(values))
     for name in dict.fromkeys(name for m in cells for name in m.shares):
-        hits = [hit for m in cells for hit in m.shares.get(name, ())]
-        figures[name] = _figure(share_interval(sum(hits), len(hits)), len(hits))
+        hits = [run for m in cells if (run := m.shares.get(name)) is not None and len(run)]
+        tried = [len(run) for run in hits]
+        figures[name] = _figure(share_interval([int(run.sum()) for run in hits], tried), sum(tried))
     return figures
 
 
@@ -151,4 +209,7 @@ def _utility(row: Cell, evaluation: Evaluation, results: Results) -> Figure | No
     scores = [results[key(cell.training())][row.world.utility] for cell in repeats(row, evaluation)]
     if any(score is None for score in scores):
         return None
-    return _figure(mean_interval(scores, range(len(scores))), len(scores))
+    found = _figure(mean_interval(scores, range(len(scores))), len(scores))
+    if found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))

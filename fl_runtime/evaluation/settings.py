@@ -23,7 +23,9 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, model_valid
 
 from fl_runtime.algorithms import AnyAlgorithm
 from fl_runtime.algorithms.fedavg import FedAvg
-from fl_runtime.evaluation.catalogue import ATTACKS, DEFENCES, IMAGE_RANGES
+from fl_runtime.evaluation.catalogue import ATTACKS, DEFENCES
+from fl_runtime.evaluation.families import FAMILIES
+from fl_runtime.evaluation.images import IMAGE_RANGES
 from fl_runtime.experiment import Data, Name, resolve_path
 from fl_runtime.models import AnyModel
 from fl_runtime.section import Section
@@ -163,6 +165,7 @@ class Evaluation(Section):
                 _known(f"matrix.{place}.defence", name, self.defences, DEFENCES)
             for name in matrix.attack:
                 _known(f"matrix.{place}.attack", name, self.attacks, ATTACKS)
+                self._check_axes(place, matrix, name)
         for name, choice in self.defences.items():
             _known(f"defences.{name}.kind", choice.kind or name, {}, DEFENCES)
         for name, attack in self.attacks.items():
@@ -172,6 +175,23 @@ class Evaluation(Section):
         if self.data.path is not None:
             self._data_path = resolve_path(self.data.path, (info.context or {}).get("folder", Path()))
         return self
+
+    def _check_axes(self, place: int, matrix: Matrix, attack: str) -> None:
+        """An axis that an attack ignores would print what was never tried."""
+        traits = FAMILIES[ATTACKS[self.attack_kind(attack)].family]
+        for axis in matrix.model_fields_set:
+            if axis in traits.ignored:
+                raise ValueError(
+                    f"matrix.{place}.{axis}: {attack!r} does not depend on it; give it a matrix of its own"
+                )
+            only = traits.fixed.get(axis)
+            if only is not None and set(getattr(matrix, axis)) != {only}:
+                raise ValueError(f"matrix.{place}.{axis}: {attack!r} takes {only!r} only")
+
+    def attack_kind(self, label: str) -> str:
+        """The kind of the attack that the file calls so."""
+        choice = self.attacks.get(label)
+        return (choice and choice.kind) or label
 
     @property
     def data_path(self) -> Path | None:

@@ -6,9 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from fl_runtime.evaluation import words
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.figures import Point, curves, frontier
+from fl_runtime.evaluation.figures import Point, curves, frontier, roc
 from fl_runtime.evaluation.findings import worst_of
 from fl_runtime.evaluation.rows import Figure, Row
 
@@ -57,7 +59,6 @@ class Curve:
 
 def heat_map(finished: Finished) -> Heat:
     """The worst share of victims that each attack recovers, over all settings that were tried."""
-    threshold = finished.evaluation.evaluation.control
     columns: dict[str, None] = {}
     groups: dict[tuple[str, str], dict[str, list[Row]]] = {}
     for row in finished.rows:
@@ -68,16 +69,15 @@ def heat_map(finished: Finished) -> Heat:
     lines = []
     order = list(dict.fromkeys(protection for protection, _ in groups))
     for (protection, adversary), found in sorted(groups.items(), key=lambda group: order.index(group[0][0])):
-        cells = [_heat_cell(found[column], threshold) if column in found else None for column in columns]
+        cells = [_heat_cell(found[column]) if column in found else None for column in columns]
         lines.append((protection, adversary, cells))
     return Heat(list(columns), lines)
 
 
-def _heat_cell(rows: Sequence[Row], threshold: float) -> HeatCell:
-    worst = worst_of(rows, threshold)
-    verdict = words.verdict(worst, threshold=threshold)
-    if verdict in ("inconclusive", "unsupported") or worst.success is None:
-        return HeatCell(words.VERDICTS[verdict], "", None)
+def _heat_cell(rows: Sequence[Row]) -> HeatCell:
+    worst = worst_of(rows)
+    if worst.inconclusive or worst.success is None:
+        return HeatCell(words.VERDICTS[worst.verdict], "", None)
     interval = words.figure(worst.success, share=True)
     value, _, ends = interval.partition(" (")
     return HeatCell(value, ends.rstrip(")"), worst.success.value)
@@ -85,7 +85,6 @@ def _heat_cell(rows: Sequence[Row], threshold: float) -> HeatCell:
 
 def frontier_points(finished: Finished) -> list[Mark]:
     """Leakage and utility of each protection of the first model, for each kind of view that one party has alone."""
-    terms = finished.evaluation.evaluation
     model = next(iter(finished.evaluation.models))
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in finished.rows:
@@ -93,7 +92,7 @@ def frontier_points(finished: Finished) -> list[Mark]:
             groups.setdefault((words.protection(row.cell), _kind_of_view(row)), []).append(row)
     marks: list[Mark] = []
     for (protection, view), rows in groups.items():
-        worst = worst_of(rows, terms.control)
+        worst = worst_of(rows)
         if worst.success is not None and worst.utility is not None and worst.upload_bytes is not None:
             mark = Mark(len(marks) + 1, protection, view, worst.success, worst.utility, worst.upload_bytes,
                         worst.inconclusive)  # fmt: skip
@@ -147,6 +146,21 @@ def all_curves(finished: Finished) -> list[Curve]:
     ]
     found = [_curve(finished.rows, *axis) for axis in axes]
     return [curve for curve in found if curve is not None]
+
+
+def roc_curve(finished: Finished) -> Curve | None:
+    """The membership attacks of all protections on logarithmic axes, each the mean of its repeats."""
+    series = []
+    for row in finished.rows:
+        curves_of_repeats = [found for m in row.measured if (found := m.curves.get("roc")) is not None and len(found)]
+        if curves_of_repeats and row.problem is None:
+            series.append(
+                (f"{words.protection(row.cell)}, {row.cell.attack.label}", np.mean(curves_of_repeats, axis=0))
+            )
+    if not series:
+        return None
+    drawing = roc(series, x_label="non-members accused", y_label="members found", name="roc")
+    return Curve("Members found, at every rate of false alarms", drawing, [label for label, _ in series])
 
 
 def _told_apart(names: Sequence[tuple[str, Fixed]]) -> list[str]:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fl_runtime.data.dataset import Client, Federation, Rows
-from fl_runtime.evaluation.catalogue import IMAGE_RANGES, UNSEEN, build_defence
+from fl_runtime.evaluation.catalogue import UNSEEN, build_defence
 from fl_runtime.evaluation.cells import Part, TrainingJob, World
+from fl_runtime.evaluation.images import value_range
 from fl_runtime.evaluation.settings import NONE
 from fl_runtime.experiment import Experiment
 from fl_runtime.metrics import SMALLEST_PROBABILITY
@@ -90,9 +91,8 @@ def run_federation(job: TrainingJob, *, seed: int, federation: Federation | None
     )
     if job.defence.kind not in (NONE, *UNSEEN):
         module = _model(world, job.defence, seed=seed, shape=federation.shape, classes=len(federation.classes))
-        value_range = IMAGE_RANGES[world.data.dataset]
         sites = {
-            client.name: _Defended(client, prepared, seed, defence, module, value_range)
+            client.name: _Defended(client, prepared, seed, defence, module, value_range(world))
             for client in federation.clients
         }
         prepared = replace(prepared, sites=sites)
@@ -146,15 +146,15 @@ class _Defended(Site):
         seed: int,
         defence: Defence,
         module: nn.Module,
-        value_range: tuple[float, float],
+        pixels: tuple[float, float],
     ) -> None:
         chance = generator(derive(seed, "defence", client.name))
         images = torch.from_numpy(client.train.features)
-        shown = defence.examples(images, value_range, chance).numpy()
+        shown = defence.examples(images, pixels, chance).numpy()
         rows = Rows(np.ascontiguousarray(shown, np.float32), client.train.labels)
         client_shown = Client(client.name, rows, client.test)
         super().__init__(client_shown, prepared.trainer, prepared.layout, seed=seed)
-        self._defence, self._module, self._range, self._chance = defence, module, value_range, chance
+        self._defence, self._module, self._range, self._chance = defence, module, pixels, chance
         self._images, self._labels = images, torch.from_numpy(client.train.labels)
 
     def update(self, body: bytes) -> tuple[NDArray[np.float32], int]:

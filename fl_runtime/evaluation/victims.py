@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_runtime.data.catalogue import load as load_dataset
-from fl_runtime.data.dataset import Dataset
-from fl_runtime.evaluation.catalogue import IMAGE_RANGES, build_defence
-from fl_runtime.evaluation.cells import Cell, Part, World
+from fl_runtime.data.dataset import Rows
+from fl_runtime.evaluation.catalogue import build_defence
+from fl_runtime.evaluation.cells import Cell, Part
+from fl_runtime.evaluation.images import dataset, value_range
 from fl_runtime.evaluation.private_step import private_step
 from fl_runtime.evaluation.settings import Adversary
 from fl_runtime.evaluation.training import shaped, simulated_rng
@@ -79,49 +78,57 @@ class Attacked:
         return float(np.median([meters[name].sent_bytes for name in self.recording.clients]))
 
 
-@cache
-def dataset(world_json: str) -> Dataset:
-    """The data of a world, given as its JSON; read once in each process."""
-    world = World.model_validate_json(world_json)
-    path = None if world.data_path is None else Path(world.data_path)
-    return load_dataset(world.data.dataset, path, limit=world.data.limit, seed=world.seed)
-
-
 def rounds(cell: Cell, model: nn.Module, *, public: bool = False) -> Iterator[Attacked]:
-    """Rounds of the cell's cohort until enough images are behind them. With `public`, on the adversary's own images.
+    """Rounds of the cell's cohort until enough images are behind them. With `public`, on the adversary's own images."""
+    attacked = 0
+    for number, rows in draws(cell, public=public):
+        clients = honest_clients(cell, [model] * cell.setting.clients, rows, number=number)
+        recording = record(
+            cell.backend.kind,
+            {client.name: flat(client.shared.gradient) for client in clients},
+            parameters=registry.for_rounds(cell.backend.kind, cell.backend.parameters, cell.world.rounds),
+            rng=simulated_rng(cell.world.seed, "round", cell.repeat, number),
+        )
+        found = _sighted(cell, recording, clients)
+        yield found
+        attacked += sum(len(sight.images) for sight in found.sights) or len(rows)
+        if attacked >= cell.images:
+            return
+
+
+def draws(cell: Cell, *, public: bool = False) -> Iterator[tuple[int, Rows]]:
+    """The images of one round after the other, with a number for each round; without end.
 
     Training rows are the victims'; test rows are public.
+
+    Raises:
+        Refused: the data has too few rows for one round.
     """
-    data = dataset(cell.world.model_dump_json())
+    data = dataset(cell.world)
     rows = data.test if public else data.train
     need = cell.setting.clients * cell.setting.batch
-    order = numpy_generator(cell.world.seed, "victims", cell.repeat, int(public)).permutation(len(rows.labels))
+    order = numpy_generator(cell.world.seed, "victims", cell.repeat, int(public)).permutation(len(rows))
     if need > len(order):
         raise Refused(
             f"matrix: {cell.setting.clients} clients of {cell.setting.batch} images, the data has {len(order)}"
         )
-    attacked, start = 0, 0
-    while attacked < cell.images:
-        if start + need > len(order):
-            start = 0
-        taken = rows.take(order[start : start + need])
-        start += need
-        images, labels = torch.from_numpy(taken.features), torch.from_numpy(taken.labels)
-        found = _round(cell, model, images, labels, number=start)
-        attacked += sum(len(sight.images) for sight in found.sights) or need
-        yield found
+    for number in itertools.count():
+        place = number % (len(order) // need)
+        yield number, rows.take(order[place * need : (place + 1) * need])
 
 
-def _round(cell: Cell, model: nn.Module, images: Tensor, labels: Tensor, *, number: int) -> Attacked:
+def honest_clients(cell: Cell, models: Sequence[nn.Module], rows: Rows, *, number: int) -> list[Client]:
+    """The clients of a round, each with its part of the rows and with what it shares after training on its model."""
     setting = cell.setting
     defence = build_defence(cell.defence.kind, cell.defence.parameters)
     whole = setting.local_epochs == 1 and setting.local_batch in (0, setting.batch)
     local = None if whole else LocalTraining(
         setting.local_epochs, setting.local_batch or setting.batch, cell.world.training.lr
     )  # fmt: skip
-    clients = []
+    images, labels = torch.from_numpy(rows.features), torch.from_numpy(rows.labels)
     width = len(str(setting.clients - 1))
-    for place in range(setting.clients):
+    clients = []
+    for place, model in enumerate(models):
         own = slice(place * setting.batch, (place + 1) * setting.batch)
         shared = observe(
             model,
@@ -129,20 +136,14 @@ def _round(cell: Cell, model: nn.Module, images: Tensor, labels: Tensor, *, numb
             labels[own],
             defence=defence,
             local=local,
-            value_range=IMAGE_RANGES[cell.world.data.dataset],
+            value_range=value_range(cell.world),
             know_labels=setting.labels == "known",
             know_statistics=setting.statistics == "known",
             seed=derive(cell.world.seed, "client", cell.repeat, number, place),
         )
         shared = private_step(cell, shared, images[own], labels[own])
         clients.append(Client(f"client-{place:0{width}}", images[own], labels[own], shared))
-    recording = record(
-        cell.backend.kind,
-        {client.name: flat(client.shared.gradient) for client in clients},
-        parameters=registry.for_rounds(cell.backend.kind, cell.backend.parameters, cell.world.rounds),
-        rng=simulated_rng(cell.world.seed, "round", cell.repeat, number),
-    )
-    return _sighted(cell, recording, clients)
+    return clients
 
 
 def _sighted(cell: Cell, recording: Recording, clients: Sequence[Client]) -> Attacked:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.rows import Figure, Row
+from fl_runtime.evaluation.rows import Figure, Row, Verdict
 from fl_runtime.evaluation.settings import NONE
 
 NBSP = "\u00a0"
 METRICS = {
     "psnr_db": "PSNR, dB",
+    "psnr_db_median": "PSNR, median",
+    "psnr_db_p90": "PSNR, 90th percentile",
+    "psnr_db_worst": "PSNR, worst",
     "ssim": "SSIM",
+    "lpips": "LPIPS",
     "mse": "mean squared error",
     "rdlv": "RDLV beyond the prior",
     "matching_loss": "matching loss",
@@ -21,15 +27,14 @@ METRICS = {
     "hit": "images recovered",
     "isolated": "updates isolated",
     "label": "labels found",
-    "audit_hit": "hits of a threshold set on other rows",
-    "audit_false_alarm": "false alarms of that threshold",
-    "found": "members found at 1 % false alarms",
+    "found": "members found",
+    "false_alarms": "non-members accused",
 }
-VERDICTS = {
-    "leaks": "the attack succeeds",
-    "partly": "better than chance",
-    "not shown": "no better than chance",
-    "nothing": "nothing to attack",
+VERDICTS: Mapping[Verdict, str] = {
+    "leaks": "attack succeeds",
+    "partly": "attack above chance",
+    "not shown": "attack fails here",
+    "nothing": "reads no update",
     "inconclusive": "inconclusive",
     "unsupported": "could not be run",
 }
@@ -77,22 +82,6 @@ def size(count: float | None) -> str:
     raise AssertionError("unreachable")
 
 
-def verdict(row: Row, *, threshold: float) -> str:
-    """A key of `VERDICTS`."""
-    if row.problem is not None:
-        return "unsupported"
-    if row.inconclusive:
-        return "inconclusive"
-    if all(found.kind == "nothing" for found in row.measured):
-        return "nothing"
-    success = row.success
-    if success is None:
-        return "inconclusive"
-    if success.low is None or success.low <= row.blind:
-        return "not shown"
-    return "leaks" if success.value >= threshold else "partly"
-
-
 def protection(cell: Cell) -> str:
     """Backend and defence in a few words."""
     defence = cell.defence.label
@@ -100,17 +89,18 @@ def protection(cell: Cell) -> str:
 
 
 def setting(cell: Cell) -> str:
-    """The axes of a row, briefly."""
-    s = cell.setting
-    if cell.family == "membership":
-        return f"{s.model}, trained"
-    parts = [f"{s.model}, {s.stage}", f"{s.batch} image{'s' * (s.batch > 1)} a client"]
-    if s.local_epochs > 1 or s.local_batch:
+    """The axes on which a row depends, briefly."""
+    s, axes = cell.setting, cell.axes
+    parts = [f"{s.model}, {s.stage}"]
+    if "batch" in axes:
+        parts.append(f"{s.batch} image{'s' * (s.batch > 1)} a client")
+    if "local_epochs" in axes and (s.local_epochs > 1 or s.local_batch):
         parts.append(f"{s.local_epochs} local epochs" + (f" in batches of {s.local_batch}" if s.local_batch else ""))
-    parts.append(f"{s.clients} clients")
-    if cell.family == "inversion":
+    if "clients" in axes:
+        parts.append(f"{s.clients} clients")
+    if "labels" in axes:
         parts.append(f"labels {s.labels}")
-    if s.statistics != "none":
+    if "statistics" in axes and s.statistics != "none":
         parts.append(f"BatchNorm statistics {s.statistics}")
     if not s.adaptive:
         parts.append("attack unaware of the defence")
@@ -120,12 +110,19 @@ def setting(cell: Cell) -> str:
 def threat_model(row: Row) -> str:
     """Who attacks, what it knows and can do, and what it read."""
     cell = row.cell
-    knows = list(row.first.needs)
-    if cell.family == "inversion":
+    axes, knows = cell.axes, list(row.first.needs)
+    if "labels" in axes:
         knows += {"known": ["the labels"], "inferred": ["labels it infers itself"], "unknown": []}[cell.setting.labels]
-    if cell.setting.statistics == "known":
+    if axes.get("statistics") == "known":
         knows.append("the batch's BatchNorm statistics")
-    if cell.defence.label != NONE and cell.setting.adaptive:
+    if cell.defence.label != NONE and axes.get("adaptive"):
         knows.append("the defence and its settings")
     read = "; ".join(row.first.sees) or "no update"
     return f"{cell.setting.adversary}; reads {read}; knows the model{', ' if knows else ''}{', '.join(knows)}"
+
+
+def view(row: Row) -> str:
+    """What is read, as far as sizes go: single updates, sums of so many, or a whole model."""
+    if row.first.cohort <= 1 or row.verdict == "nothing":
+        return "; ".join(row.first.sees)
+    return f"sums of {row.first.cohort}"

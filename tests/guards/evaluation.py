@@ -6,6 +6,9 @@ from tests.guards.guard import Guard
 
 ROWS = "tests/fl_runtime/evaluation/test_rows.py"
 CACHE = "tests/fl_runtime/evaluation/test_cache.py"
+CELLS = "tests/fl_runtime/evaluation/test_cells.py"
+REPORT = "tests/fl_runtime/evaluation/test_report.py"
+SETTINGS = "tests/fl_runtime/evaluation/test_settings.py"
 PAGE = "tests/fl_runtime/evaluation/test_page.py"
 PRIVATE = "tests/fl_runtime/evaluation/test_private_step.py"
 
@@ -14,17 +17,57 @@ GUARDS = (
         "where the control failed a row is inconclusive, never safe",
         (),
         "fl_runtime/evaluation/rows.py",
-        "inconclusive=not (control or works[key(row)]) or any(m.problem for m in cells),",
-        "inconclusive=any(m.problem for m in cells),",
+        "if not attack_works or success is None",
+        "if success is None",
         (f"{ROWS}::test_where_the_control_fails_the_row_is_inconclusive_and_never_safe",),
     ),
     Guard(
         "a control that does no better than chance has not succeeded",
         (),
         "fl_runtime/evaluation/rows.py",
-        "return share.value >= enough and share.low > cells[0].blind.get(cells[0].success, 0.0)",
-        "return share.value >= enough",
+        "return self.success.value >= enough and self.success.low > self.by_chance",
+        "return self.success.value >= enough",
         (f"{ROWS}::test_a_control_that_is_no_better_than_chance_has_not_succeeded",),
+    ),
+    Guard(
+        "a failure on too few images is inconclusive",
+        (),
+        "fl_runtime/evaluation/rows.py",
+        'return "not shown" if success.high < threshold else "inconclusive"',
+        'return "not shown"',
+        (f"{ROWS}::test_a_failure_is_one_only_where_the_interval_is_narrow_enough",),
+    ),
+    Guard(
+        "an attack that accuses members and others alike has recognised nobody",
+        (),
+        "fl_runtime/evaluation/rows.py",
+        "return least if wrong is None or wrong.high is None else max(least, wrong.high)",
+        "return least",
+        (f"{ROWS}::test_an_attack_that_accuses_members_and_others_alike_is_no_better_than_chance",),
+    ),
+    Guard(
+        "no axis is printed beside an attack that ignores it",
+        (),
+        "fl_runtime/evaluation/settings.py",
+        "if axis in traits.ignored:",
+        "if False:",
+        (f"{SETTINGS}::test_a_mistake_in_the_matrix_names_its_table",),
+    ),
+    Guard(
+        "data that changed since the plan are not attacked under the old name",
+        (),
+        "fl_runtime/evaluation/images.py",
+        "if digest(*named) != world.data_digest:",
+        "if False:",
+        (f"{CELLS}::test_data_that_changed_since_the_plan_are_refused",),
+    ),
+    Guard(
+        "names out of an evaluation file are text in Markdown, not markup",
+        (),
+        "fl_runtime/evaluation/markdown.py",
+        """return re.sub(r"([\\\\`*_\\[\\]<>|#])", r"\\\\\\1", text.replace("\\n", " "))""",
+        """return text""",
+        (f"{REPORT}::test_text_of_the_evaluation_is_escaped_in_markdown",),
     ),
     Guard(
         "a damaged cache entry is never taken for a result",

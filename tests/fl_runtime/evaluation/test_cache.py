@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from fl_runtime.evaluation.cache import Cache
 from fl_runtime.evaluation.cells import Part, SeesJob
 from fl_runtime.evaluation.evaluate import evaluate
 from fl_runtime.evaluation.report import to_json
+from secagg.errors import Refused
 
 JOB = SeesJob(backend=Part(label="plain", kind="plain"), rounds=2, seed=1)
 RESULT = {"numbers": np.arange(5.0), "text": "é", "none": None}
@@ -89,8 +91,6 @@ def test_an_interrupted_evaluation_keeps_what_was_done(settings, tmp_path: Path)
 
 
 def test_a_worker_with_other_sources_than_the_evaluation_is_refused(tmp_path: Path) -> None:
-    from secagg.errors import Refused
-
     with pytest.raises(Refused, match="sources changed"):
         jobs._work("SeesJob", JOB.model_dump_json(), tmp_path / f"{'0' * 64}.result")
     assert not list(tmp_path.iterdir())
@@ -104,3 +104,18 @@ def test_several_processes_give_what_one_does(finished, tmp_path: Path) -> None:
 
 def _without_seconds(row: dict) -> dict:
     return {name: value for name, value in row.items() if name != "seconds"}
+
+
+def test_a_whole_file_that_is_no_result_is_named_and_computed_again(damaged) -> None:
+    cache, found = damaged
+    content = b"not a record"
+    cache.path(JOB).write_bytes(hashlib.sha256(content).digest() + content)
+    assert cache.get(JOB) is None
+    assert [path for path, _ in found] == [cache.path(JOB)]
+    assert "cannot be read" in found[0][1]
+
+
+def test_a_cache_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    with pytest.raises(Refused, match="expected a folder"):
+        Cache(tmp_path / "cache")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
+import pytest
+
 from fl_runtime.evaluation.cache import digest
 from fl_runtime.evaluation.cells import AXES, expand, key, repeats
 from fl_runtime.evaluation.evaluate import plan
+from fl_runtime.evaluation.images import dataset
+from secagg.errors import Refused
 
 
 def test_a_matrix_is_the_product_of_its_lists(settings) -> None:
@@ -29,7 +34,7 @@ def test_every_axis_of_the_matrix_reaches_the_cell(settings) -> None:
     }  # fmt: skip
     assert set(values) == set(AXES)
     lines = "\n".join(f"{axis} = {value}" for axis, value in values.items())
-    row = expand(settings(**{'attack = ["deep-leakage"]\nlocal_epochs = [2]': f'attack = ["labels"]\n{lines}'}))[-1]
+    row = expand(settings(**{'attack = ["deep-leakage"]\nlocal_epochs = [2]': f'attack = ["inverting"]\n{lines}'}))[-1]
     assert row.setting.model_dump() == {
         "model": "mlp", "stage": "half", "batch": 2, "local_epochs": 3, "local_batch": 1, "clients": 5,
         "labels": "unknown", "statistics": "withheld", "adversary": "everybody", "adaptive": False,
@@ -83,3 +88,36 @@ def test_the_plan_trains_what_every_row_and_its_control_is_measured_on(settings)
     for row in expand(evaluation):
         for cell in repeats(row, evaluation):
             assert {key(cell), key(cell.training()), key(cell.control().training())} <= names
+
+
+def test_a_cell_s_name_changes_with_the_values_of_its_data(settings, tmp_path) -> None:
+    from fl_runtime.evaluation import images
+
+    written = tmp_path / "images.npz"
+    names = []
+    for value in (0, 1):
+        arrays = {f"{part}_{kind}": np.zeros((8, 4, 4) if kind == "images" else (8, 1), np.uint8)
+                  for part in ("train", "val", "test") for kind in ("images", "labels")}  # fmt: skip
+        for part in ("train", "val", "test"):
+            arrays[f"{part}_labels"][::2] = 1
+        arrays["train_images"][0, 0, 0] = value
+        np.savez(written, **arrays)
+        images.digest.cache_clear()
+        images._read.cache_clear()
+        names.append(digest(expand(settings("data.dataset=medmnist", f"data.path={written}"))[0]))
+    assert names[0] != names[1]
+
+
+def test_data_that_changed_since_the_plan_are_refused(settings) -> None:
+    world = expand(settings())[0].world
+    assert len(dataset(world).train) > 1000
+    with pytest.raises(Refused, match="changed while the evaluation ran"):
+        dataset(world.model_copy(update={"data_digest": "0" * 64}))
+
+
+def test_axes_that_an_attack_ignores_are_in_none_of_its_rows(settings) -> None:
+    rows = expand(settings(**{'attack = ["deep-leakage"]\nlocal_epochs = [2]': 'attack = ["membership"]'}))
+    assert rows[-1].axes == {"model": "mlp", "stage": "trained", "adversary": "everybody"}
+    (labels, *_) = (row for row in rows if row.attack.kind == "labels")
+    assert "labels" not in labels.axes
+    assert labels.axes["clients"] == 3

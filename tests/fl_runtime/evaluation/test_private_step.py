@@ -24,7 +24,7 @@ def private(settings: Callable[..., Evaluation]) -> tuple[Cell, Observation, tor
     row = expand(settings())[0]
     backend = Part(label="d", kind="dp-sgd", parameters={"target_epsilon": 8.0, "clip_l2": 0.1})
     cell = accounted(row.model_copy(update={"backend": backend}), SPENT)
-    data = dataset(cell.world.model_dump_json())
+    data = dataset(cell.world)
     images, labels = torch.from_numpy(data.train.features[:4]), torch.from_numpy(data.train.labels[:4])
     model = attacked_model(cell.world, cell.defence, repeat=0, shape=data.shape, classes=len(data.classes))
     return cell, observe(model, images, labels), images, labels

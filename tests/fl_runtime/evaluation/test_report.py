@@ -12,7 +12,8 @@ import pytest
 
 from fl_runtime.evaluation.cli import evaluate as command
 from fl_runtime.evaluation.evaluate import Finished, evaluate
-from fl_runtime.evaluation.report import _refuted, config_digest, to_json
+from fl_runtime.evaluation.markdown import _plain, to_markdown
+from fl_runtime.evaluation.report import config_digest, refuted_epsilon, to_json
 from secagg.errors import Refused
 
 COMMAND = "secagg evaluate tiny.toml"
@@ -192,5 +193,25 @@ def test_d9_a_replaced_row_refutes_half_of_what_a_removed_one_would(epsilon: flo
     """A mechanism that just keeps its claim for add/remove is never accused by rows that were replaced."""
     false_alarms = 0.01
     hits = math.exp(2 * epsilon) * false_alarms + (1 + math.exp(epsilon)) * delta
-    assert _refuted(hits, false_alarms, delta=delta) == pytest.approx(epsilon)
-    assert _refuted(false_alarms, false_alarms, delta=delta) == 0.0
+    assert refuted_epsilon(hits, false_alarms, delta=delta) == pytest.approx(epsilon)
+    assert refuted_epsilon(false_alarms, false_alarms, delta=delta) == 0.0
+
+
+def test_text_of_the_evaluation_is_escaped_in_markdown(finished: Finished) -> None:
+    text = to_markdown(finished, to_json(finished, command=COMMAND))
+    assert text.startswith("# A tiny look & a \\<careful\\> one\n")
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(tables) > 20
+    for line in tables:
+        assert line.endswith("|")
+    assert _plain("a|b\nc*") == "a\\|b c\\*"
+
+
+def test_the_checklist_is_of_the_rows_and_admits_what_is_missing(report: dict) -> None:
+    points = report["checklist"]
+    assert len(points) == 22
+    found = {point["text"].split()[0]: point["evidence"] for point in points}
+    assert found["Untrained,"] == "stages: untrained, half, trained"
+    assert (found["BatchNorm"], found["Membership"], found["Three"]) == ("", "", "")
+    text = points[5]["text"]
+    assert text.startswith("BatchNorm")

@@ -6,16 +6,14 @@ import pytest
 
 from fl_runtime.evaluation import words
 from fl_runtime.evaluation.cells import expand, key, repeats
-from fl_runtime.evaluation.measured import Measured
+from fl_runtime.evaluation.measured import Attempt, Measured
 from fl_runtime.evaluation.rows import pool
 
 
-def measured(hits: int, of: int = 20, **more) -> Measured:
-    found = Measured(success="identified", blind={"identified": 0.02}, cohort=1, **more)
-    for place in range(of):
-        found.share("identified", place < hits)
-        found.mean("psnr_db", 10.0 + place)
-    return found
+def measured(hits: int, of: int = 20, *, kind: str = "measured", by_chance: float = 0.02) -> Measured:
+    shares = {"identified": [int(place < hits) for place in range(of)]}
+    means = {"psnr_db": [10.0 + place for place in range(of)]}
+    return Measured.of([Attempt("single updates", kind, 1, means, shares)], by_chance=by_chance)
 
 
 @pytest.fixture
@@ -32,7 +30,7 @@ def outcome(settings):
                 results[key(cell)] = ours[cell.repeat % len(ours)].to_record()
                 results[key(cell.training())] = {"accuracy": 0.9 + 0.01 * cell.repeat}
         row = next(r for r in pool(evaluation, results) if r.cell.backend.label == "secaggplus")
-        return row, words.verdict(row, threshold=evaluation.evaluation.control)
+        return row, row.verdict
 
     return judge
 
@@ -41,6 +39,11 @@ def test_where_the_control_fails_the_row_is_inconclusive_and_never_safe(outcome)
     row, verdict = outcome(measured(5), measured(0))
     assert (row.control_succeeded, row.inconclusive, verdict) == (False, True, "inconclusive")
     assert words.VERDICTS[verdict] == "inconclusive"
+
+
+def test_a_failure_is_one_only_where_the_interval_is_narrow_enough(outcome) -> None:
+    row, verdict = outcome(measured(20), measured(0, of=1), measured(0, of=1))
+    assert (row.control_succeeded, verdict) == (True, "inconclusive")
 
 
 def test_where_the_control_succeeds_a_failure_counts(outcome) -> None:
@@ -61,9 +64,7 @@ def test_a_leak_is_a_leak_even_where_the_control_failed(outcome) -> None:
 
 def test_a_control_that_is_no_better_than_chance_has_not_succeeded(outcome) -> None:
     # 3 of 4 are many, and yet their interval reaches down to what guessing finds.
-    blind = measured(3, of=4)
-    blind.blind = {"identified": 0.4}
-    row, _ = outcome(blind, measured(0))
+    row, _ = outcome(measured(3, of=4, by_chance=0.4), measured(0))
     assert not row.control_succeeded
 
 
@@ -77,12 +78,12 @@ def test_a_row_that_could_not_be_run_says_why(outcome) -> None:
     assert (verdict, row.problem, row.inconclusive) == ("unsupported", "layer 'x' is not supported", True)
 
 
-def test_shares_have_exact_intervals_and_means_those_of_clusters(outcome) -> None:
+def test_shares_have_exact_intervals_and_means_those_of_runs(outcome) -> None:
     row, _ = outcome(measured(20), measured(0))
     share, mean = row.figures["identified"], row.figures["psnr_db"]
     assert (share.value, share.low, share.n) == (0.0, 0.0, 40)
     assert share.high == pytest.approx(1 - 0.025 ** (1 / 40))
-    # Two repeats with equal images: the clusters do not differ, whatever the spread within them.
+    # Two repeats with equal images: the runs do not differ, whatever the spread within them.
     assert (mean.value, mean.low, mean.high) == (19.5, 19.5, 19.5)
     assert (row.figures["psnr_db_worst"].value, row.figures["psnr_db_worst"].low) == (29.0, None)
     assert row.utility is not None
@@ -107,12 +108,44 @@ def test_a_row_whose_repeats_all_see_nothing_has_nothing_to_attack(outcome) -> N
 
 @pytest.mark.parametrize("first", ["nothing", "blank"])
 def test_one_repeat_that_sees_nothing_does_not_speak_for_the_others(outcome, first: str) -> None:
-    _, verdict = outcome(measured(20), measured(0, kind=first), measured(20))
-    assert verdict != "nothing"
-    assert verdict in ("leaks", "partly")
+    assert outcome(measured(20), measured(0, kind=first), measured(20))[1] == "inconclusive"
+    assert outcome(measured(20), measured(0, kind=first), measured(0))[1] == "not shown"
 
 
 def test_updates_of_which_all_that_is_seen_is_zero_are_inconclusive(outcome) -> None:
     """Which coordinates are hidden may draw the image."""
     row, verdict = outcome(measured(20), measured(0, kind="blank"))
     assert (row.inconclusive, verdict) == (True, "inconclusive")
+
+
+def test_repeats_that_differ_widen_what_is_said_of_all(outcome) -> None:
+    row, _ = outcome(measured(20), measured(20), measured(0))
+    share, mean = row.figures["identified"], row.figures["psnr_db"]
+    assert (share.value, share.n) == (0.5, 40)
+    assert share.low < 0.1
+    assert share.high > 0.9
+    assert (mean.low, mean.high) == (19.5, 19.5)
+
+
+def test_no_utility_is_beyond_what_a_share_can_be(outcome) -> None:
+    row, _ = outcome(measured(20), measured(0))
+    assert row.utility.low >= 0.0
+    assert row.utility.high <= 1.0
+
+
+@pytest.mark.parametrize(("accused", "verdict"), [(1, "leaks"), (18, "inconclusive")])
+def test_an_attack_that_accuses_members_and_others_alike_is_no_better_than_chance(
+    settings, accused: int, verdict: str
+) -> None:
+    """However few the false alarms were meant to be, those that were counted are what chance is."""
+    evaluation = settings(**{'attack = ["deep-leakage"]\nlocal_epochs = [2]': 'attack = ["membership"]'})
+    row = expand(evaluation)[-1]
+    shares = {"found": [1] * 18 + [0] * 2, "false_alarms": [1] * accused + [0] * (20 - accused)}
+    found = Measured.of([Attempt("the finished model", shares=shares)], by_chance=0.01)
+    results = {}
+    for other in expand(evaluation):
+        for cell in repeats(other, evaluation):
+            results |= {key(cell): found.to_record(), key(cell.training()): {"accuracy": 0.9}}
+    judged = pool(evaluation, results)[-1]
+    assert judged.cell == row
+    assert judged.verdict == verdict

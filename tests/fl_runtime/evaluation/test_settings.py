@@ -51,6 +51,13 @@ def test_a_mistake_is_named(tiny_file: Path, override: str, reason: str) -> None
         ("clients = [4]\n\n", "clients = [2]\n\n", "matrix.2.clients.0: should be greater than or equal to 3"),
         ('attack = ["deep-leakage"]', 'attack = ["deep-leak"]', "matrix.3.attack: unknown name 'deep-leak'"),
         ('attack = ["deep-leakage"]', 'attack = ["labels"]\nmodel = ["cnn"]', "matrix.3.model: no [models.cnn]"),
+        ("clients = [4]\n\n", 'labels = ["unknown"]\n\n', "matrix.2.labels: 'imprint' does not depend on it"),
+        ('attack = ["deep-leakage"]', 'attack = ["membership"]', "matrix.3.local_epochs: 'membership' does not depend"),
+        (
+            'attack = ["analytic-linear"]',
+            'attack = ["membership"]',
+            "matrix.1.stage: 'membership' takes 'trained' only",
+        ),
     ],
 )
 def test_a_mistake_in_the_matrix_names_its_table(settings, line: str, instead: str, reason: str) -> None:
@@ -65,6 +72,9 @@ def test_a_mistake_in_the_matrix_names_its_table(settings, line: str, instead: s
         ("attacks.inverting.iteration=3", "attack 'inverting-gradients': unknown parameter 'iteration'"),
         ("attacks.inverting.iterations=0", "iterations and restarts must be 1 or more"),
         ("defences.pruning.share_pruned=2.0", "share_pruned is 2.0"),
+        ("attacks.imprint.bin=3", "attack 'imprint': unknown parameter 'bin' .did you mean 'bins'"),
+        ("attacks.imprint.bins=1", "bins is 1"),
+        ("attacks.labels.depth=1", "attack 'labels': unknown parameter 'depth'"),
         ("backends.noisy.noise=9", "noise"),
     ],
 )
@@ -85,8 +95,7 @@ def test_reading_an_evaluation_loads_no_torch(tiny_file: Path) -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_the_examples_can_be_planned(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SECAGG_DATA", "/data")
+def test_the_examples_can_be_planned(path: Path, real_data: Path) -> None:
     evaluation = load_as(Evaluation, path)
     assert len(plan(evaluation)) > 10
     assert evaluation.evaluation.repeats >= 3
