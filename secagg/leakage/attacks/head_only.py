@@ -22,6 +22,7 @@ from secagg.leakage.attacks.descent import Descent, descend, random_images, repo
 from secagg.leakage.attacks.inverting import one_step
 from secagg.leakage.attacks.labels import IDLG, ILRG
 from secagg.leakage.layers import LinearLayer, head
+from secagg.leakage.parameters import Count, ShareOrAll, Weight, check
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,17 @@ class HeadOnly:
             features, relative to their length.
     """
 
-    iterations: int = 2000
-    restarts: int = 1
-    step: float = 0.025
-    tv: float = 1e-3
-    tolerance: float = 0.01
+    iterations: Count = 2000
+    restarts: Count = 1
+    step: ShareOrAll = 0.025
+    tv: Weight = 1e-3
+    tolerance: Weight = 0.01
 
     name: ClassVar[str] = "head-only"
     needs: ClassVar[tuple[str, ...]] = ("the gradient of the last layer, one step", "the rest of the network")
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.restarts < 1:
-            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+        check(self)
 
     def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct; see `Attack`. Unknown labels are inferred from the same layer.

@@ -16,6 +16,7 @@ from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction, generator
 from secagg.leakage.attacks.descent import Descent, descend, random_images, random_logits, reporter
 from secagg.leakage.attacks.matching import Distance, Matching
+from secagg.leakage.parameters import Count, ShareOrAll, Weight, check
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,19 @@ class InvertingGradients:
         tolerance: the distance under which the attack holds that it converged.
     """
 
-    iterations: int = 4000
-    restarts: int = 1
-    step: float = 0.025
-    tv: float = 3e-4
+    iterations: Count = 4000
+    restarts: Count = 1
+    step: ShareOrAll = 0.025
+    tv: Weight = 3e-4
     distance: Distance = "cosine"
-    statistics: float = 1e-3
-    tolerance: float = 0.05
+    statistics: Weight = 1e-3
+    tolerance: Weight = 0.05
 
     name: ClassVar[str] = "inverting-gradients"
     needs: ClassVar[tuple[str, ...]] = ("the gradient of one step",)
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.restarts < 1:
-            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+        check(self)
 
     def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct; see `Attack`.

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
-from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction, generator
 from secagg.leakage.attacks.descent import random_images, random_logits, reporter
 from secagg.leakage.attacks.inverting import one_step, targets
 from secagg.leakage.attacks.matching import Matching
+from secagg.leakage.parameters import Count, Weight, check
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,15 @@ class DeepLeakage:
         tolerance: the relative squared distance under which the attack holds that it converged.
     """
 
-    iterations: int = 1000
-    restarts: int = 3
-    tolerance: float = 1e-6
+    iterations: Count = 1000
+    restarts: Count = 3
+    tolerance: Weight = 1e-6
 
     name: ClassVar[str] = "deep-leakage"
     needs: ClassVar[tuple[str, ...]] = ("the gradient of one step", "a small network with smooth activations")
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.restarts < 1:
-            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+        check(self)
 
     def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct; see `Attack`. Without known labels, class probabilities are found beside the images.

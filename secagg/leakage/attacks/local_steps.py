@@ -21,6 +21,7 @@ from secagg.leakage.attacks.descent import Descent, descend, random_images, rand
 from secagg.leakage.attacks.inverting import targets
 from secagg.leakage.attacks.matching import Distance, Matching
 from secagg.leakage.metrics import match
+from secagg.leakage.parameters import Count, ShareOrAll, Weight, check
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,19 @@ class LocalStepsSimulation:
         iterations, restarts, step, tv, distance, tolerance: as for `InvertingGradients`.
     """
 
-    iterations: int = 1000
-    restarts: int = 1
-    step: float = 0.025
-    tv: float = 3e-4
-    invariance: float = 1e-2
+    iterations: Count = 1000
+    restarts: Count = 1
+    step: ShareOrAll = 0.025
+    tv: Weight = 3e-4
+    invariance: Weight = 1e-2
     distance: Distance = "cosine"
-    tolerance: float = 0.05
+    tolerance: Weight = 0.05
 
     name: ClassVar[str] = "local-steps-simulation"
     needs: ClassVar[tuple[str, ...]] = ("the update", "epochs, batch size and learning rate")
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.restarts < 1:
-            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+        check(self)
 
     def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct; see `Attack`. Without known labels, class probabilities are found beside the images.
