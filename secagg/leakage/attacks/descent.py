@@ -1,14 +1,15 @@
-"""Sign descent under total variation: the optimiser of Geiping et al. 2020, for any slope."""
+"""Sign descent under total variation: the optimiser of Geiping et al. 2020, for any slope; and the best of restarts."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from secagg.leakage.attack import Observation, Progress
+from secagg.leakage.attack import Observation, Progress, Reconstruction
 
 HISTORY = 100
 DECAYS = (3 / 8, 5 / 8, 7 / 8)
@@ -19,13 +20,42 @@ Slope = Callable[[], tuple[float, Sequence[Tensor]]]
 
 @dataclass(frozen=True)
 class Descent:
-    """The best point of one trajectory. `extras` are the variables beside the images."""
+    """The best point of one trajectory of so many iterations.
+
+    `extras` are the variables beside the images, class logits first where labels are looked for.
+    """
 
     images: Tensor
     extras: tuple[Tensor, ...]
     objective: float
     distance: float
     history: tuple[float, ...]
+    iterations: int
+
+
+def best_of(
+    restarts: int, restart: Callable[[int], Descent], *, labels: Tensor | None, tolerance: float
+) -> Reconstruction:
+    """The restart with the least objective: what it found, and how it and the others went.
+
+    Args:
+        restart: called with the numbers from 0 on.
+        labels: of the images; None takes the likeliest class of the first of the extras.
+        tolerance: the distance up to which the attack holds that it converged.
+    """
+    began = time.perf_counter()
+    runs = [restart(number) for number in range(restarts)]
+    best = min(runs, key=lambda run: run.objective)
+    return Reconstruction(
+        best.images.float(),
+        best.extras[0].argmax(1) if labels is None else labels,
+        best.objective,
+        history=best.history,
+        restarts=tuple(run.objective for run in runs),
+        iterations=sum(run.iterations for run in runs),
+        seconds=time.perf_counter() - began,
+        converged=best.distance <= tolerance,
+    )
 
 
 def descend(
@@ -77,7 +107,7 @@ def descend(
         schedule.step()
         with torch.no_grad():
             images.clamp_(low, high)
-    return Descent(kept[0], tuple(kept[1:]), best, best_distance, tuple(history))
+    return Descent(kept[0], tuple(kept[1:]), best, best_distance, tuple(history), iterations)
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ partial sharing do (Maui 2025).
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction, generator
-from secagg.leakage.attacks.descent import Descent, descend, random_images, reporter
+from secagg.leakage.attacks.descent import Descent, best_of, descend, random_images, reporter
 from secagg.leakage.attacks.inverting import one_step
 from secagg.leakage.attacks.labels import IDLG, ILRG
 from secagg.leakage.layers import LinearLayer, head
@@ -57,23 +56,16 @@ class HeadOnly:
             Refused: several local steps, or a last layer that is hidden.
         """
         one_step(seen, self.name)
-        began = time.perf_counter()
         layer = head(seen, self.name)
         labels = seen.labels
         if labels is None:
             labels = (IDLG() if seen.examples == 1 else ILRG())(seen, seed=seed)
         features = read_features(layer, labels)
-        runs = [self._restart(seen, layer, features, seed, number, progress) for number in range(self.restarts)]
-        best = min(runs, key=lambda run: run.objective)
-        return Reconstruction(
-            best.images.float(),
-            labels,
-            best.objective,
-            history=best.history,
-            restarts=tuple(run.objective for run in runs),
-            iterations=self.iterations * self.restarts,
-            seconds=time.perf_counter() - began,
-            converged=best.distance <= self.tolerance,
+        return best_of(
+            self.restarts,
+            lambda number: self._restart(seen, layer, features, seed, number, progress),
+            labels=labels,
+            tolerance=self.tolerance,
         )
 
     def _restart(

@@ -5,7 +5,6 @@ Geiping et al. 2020, "Inverting Gradients - How easy is it to break privacy in f
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction, generator
-from secagg.leakage.attacks.descent import Descent, descend, random_images, random_logits, reporter
+from secagg.leakage.attacks.descent import Descent, best_of, descend, random_images, random_logits, reporter
 from secagg.leakage.attacks.matching import Distance, Matching
 from secagg.leakage.parameters import Count, ShareOrAll, Weight, check
 
@@ -58,18 +57,11 @@ class InvertingGradients:
         one_step(seen, self.name)
         if self.tv and len(seen.shape) != 3:
             raise Refused(f"{self.name}: total variation needs shape (channels, height, width), got {seen.shape}")
-        began = time.perf_counter()
-        runs = [self._restart(seen, seed, number, progress) for number in range(self.restarts)]
-        best = min(runs, key=lambda run: run.objective)
-        return Reconstruction(
-            best.images.float(),
-            best.extras[0].argmax(1) if seen.labels is None else seen.labels,
-            best.objective,
-            history=best.history,
-            restarts=tuple(run.objective for run in runs),
-            iterations=self.iterations * self.restarts,
-            seconds=time.perf_counter() - began,
-            converged=best.distance <= self.tolerance,
+        return best_of(
+            self.restarts,
+            lambda number: self._restart(seen, seed, number, progress),
+            labels=seen.labels,
+            tolerance=self.tolerance,
         )
 
     def _restart(self, seen: Observation, seed: int, number: int, progress: Progress | None) -> Descent:
