@@ -66,7 +66,7 @@ class LPIPS:
         weights: by the names in `FEATURES` and `HEADS`, float64; see `load`.
     """
 
-    weights: dict[str, Tensor]
+    weights: Mapping[str, Tensor]
 
     @classmethod
     def load(cls, path: str | Path, *, heads: str | Path | None = None) -> LPIPS:
@@ -135,19 +135,29 @@ def _unit(features: Tensor) -> Tensor:
 
 def _read(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """The tensors of these names and shapes, in float64."""
-    held = _tensors(path, shapes)
+    held, read = _tensors(path, shapes), {}
     for name, shape in shapes.items():
         if name not in held:
             raise Refused(f"{path}: no tensor {name!r}, expected one of shape {list(shape)}")
         tensor = held[name]
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.shape != shape:
+        if not _dense_floats(tensor) or tensor.shape != shape:
             given = f"{tensor.dtype}{list(tensor.shape)}" if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise Refused(f"{path}: {name!r} is {given}, expected floats of shape {list(shape)}")
-        if not torch.isfinite(tensor).all():
+            raise Refused(f"{path}: {name!r} is {given}, expected dense floats of shape {list(shape)}")
+        read[name] = tensor.detach().double()
+        if not torch.isfinite(read[name]).all():
             raise Refused(f"{path}: {name!r} holds NaN or Inf")
-        if name in HEADS and (tensor < 0).any():
+        if name in HEADS and (read[name] < 0).any():
             raise Refused(f"{path}: {name!r} holds a negative weight, which makes no distance")
-    return {name: held[name].detach().double() for name in shapes}
+    return read
+
+
+def _dense_floats(value: object) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+    )
 
 
 def _tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction
 
 HISTORY = 100
@@ -78,7 +79,13 @@ def descend(
     Args:
         slope: the distance at the present point, and its slope by the images and each extra in turn.
         step: of the first iterations, and `tv`: both in units of the range's width.
+
+    Raises:
+        Refused: total variation is asked for, and `images` has not the shape `(n, channels, height, width)`.
     """
+    if tv and images.dim() != 4:
+        shape = list(images.shape[1:])
+        raise Refused(f"tv is {tv}: total variation needs shape (channels, height, width), got {shape}: set it to 0")
     low, high = value_range
     width = high - low
     optimizer = torch.optim.Adam([{"params": [images], "lr": step * width}])
@@ -124,7 +131,8 @@ def total_variation(images: Tensor) -> tuple[float, Tensor]:
     step = down.sign() / down.numel()
     slope[..., 1:, :] += step
     slope[..., :-1, :] -= step
-    return float(across.abs().mean() + down.abs().mean()), slope
+    # An image of one row has no neighbours down.
+    return float(sum(gap.abs().mean() for gap in (across, down) if gap.numel())), slope
 
 
 def random_images(count: int, seen: Observation, chance: torch.Generator, dtype: torch.dtype) -> Tensor:

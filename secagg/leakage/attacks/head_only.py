@@ -53,7 +53,7 @@ class HeadOnly:
 
         Raises:
             Unsupported: the model does not end in a linear layer with biases.
-            Refused: several local steps, or a last layer that is hidden.
+            Refused: several local steps, or a last layer that is hidden; no images, as for `InvertingGradients`.
         """
         one_step(seen, self.name)
         layer = head(seen, self.name)

@@ -52,11 +52,9 @@ class InvertingGradients:
         """Reconstruct; see `Attack`.
 
         Raises:
-            Refused: the update is of several local steps, or the examples are not images `(c, h, w)`.
+            Refused: the update is of several local steps; examples that are not images `(c, h, w)`, with a `tv` over 0.
         """
         one_step(seen, self.name)
-        if self.tv and len(seen.shape) != 3:
-            raise Refused(f"{self.name}: total variation needs shape (channels, height, width), got {seen.shape}")
         return best_of(
             self.restarts,
             lambda number: self._restart(seen, seed, number, progress),

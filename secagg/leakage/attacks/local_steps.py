@@ -53,7 +53,8 @@ class LocalStepsSimulation:
         """Reconstruct; see `Attack`. Without known labels, class probabilities are found beside the images.
 
         Raises:
-            Refused: the observation is of no local training; the model draws for itself (dropout) in training.
+            Refused: the observation is of no local training; the model draws for itself (dropout) in training; no
+                images, as for `InvertingGradients`.
         """
         local = seen.local
         if local is None:

@@ -173,9 +173,12 @@ HEAD = "lin3.model.1.weight"
     [
         (HEAD, None, "no tensor 'lin3.model.1.weight', expected one of shape [1, 256, 1, 1]"),
         ("features.8.bias", None, "no tensor 'features.8.bias', expected one of shape [256]"),
-        (HEAD, torch.ones(1, 255, 1, 1), "is torch.float32[1, 255, 1, 1], expected floats of shape [1, 256, 1, 1]"),
+        (HEAD, torch.ones(1, 255, 1, 1), "is torch.float32[1, 255, 1, 1], expected dense floats of shape [1, 256"),
+        (HEAD, torch.ones(1, 256, 1, 1).to_sparse(), "expected dense floats"),
+        (HEAD, torch.ones((1, 256, 1, 1), device="meta"), "expected dense floats"),
+        (HEAD, torch.ones((1, 256, 1, 1), dtype=torch.complex64), "is torch.complex64"),
         (HEAD, torch.ones((1, 256, 1, 1), dtype=torch.int64), "is torch.int64"),
-        (HEAD, [1.0] * 256, "is list, expected floats"),
+        (HEAD, [1.0] * 256, "is list, expected dense floats"),
         (HEAD, torch.full((1, 256, 1, 1), torch.nan), "holds NaN or Inf"),
         (HEAD, torch.full((1, 256, 1, 1), -1e-3), "holds a negative weight"),
     ],
@@ -214,6 +217,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes, suffix: str) 
         LPIPS.load(path)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("zipped", [True, False])
 def test_whatever_is_altered_in_a_file_it_is_refused(tmp_path: Path, zipped: bool) -> None:
     path, chance = tmp_path / "altered.pt", random.Random(1)
