@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,25 @@ UNSEEN = frozenset({"selective-encryption", "withheld-statistics"})
 
 
 def build_attack(kind: str, parameters: Mapping[str, Any]) -> Any:
-    """The attack of this kind, or its parameters where the family has its own code.
+    """The attack of this kind, or its parameters where the family has its own code; as a file gives them.
 
     Raises:
-        Refused: a parameter that it lacks, or a value that it refuses.
+        Refused: a parameter that it does not know, one that is missing, or a value that it refuses. One line that names
+            the attack, the parameter, what was expected and what was given.
     """
     return _build("attack", ATTACKS[kind].where, kind, parameters)
+
+
+def check_attack(kind: str, parameters: Mapping[str, Any], search: Mapping[str, Sequence[Any]]) -> None:
+    """Raise `Refused`, as `build_attack` does, unless the attack takes every value of every list in `search`."""
+    for name, values in search.items():
+        if not values:
+            raise Refused(f"attack {kind!r}: search.{name} is empty, expected values to choose from")
+    first = dict(parameters) | {name: values[0] for name, values in search.items()}
+    build_attack(kind, first)
+    for name, values in search.items():
+        for value in values[1:]:
+            build_attack(kind, first | {name: value})
 
 
 def build_defence(kind: str, parameters: Mapping[str, Any]) -> Defence:
@@ -71,11 +84,17 @@ def build_defence(kind: str, parameters: Mapping[str, Any]) -> Defence:
 def _build(what: str, where: str, kind: str, parameters: Mapping[str, Any]) -> Any:
     module, name = where.split(":")
     made = getattr(import_module(module), name)
-    known = [field.name for field in fields(made) if field.init]
+    known = {field.name: field.default for field in fields(made)}
     for parameter in parameters:
         if parameter not in known:
-            raise Refused(f"{what} {kind!r}: unknown parameter {parameter!r}{did_you_mean(parameter, known)}")
+            hint = did_you_mean(parameter, known) if known else " (it has no parameters)"
+            raise Refused(f"{what} {kind!r}: unknown parameter {parameter!r}{hint}")
+    for parameter, default in known.items():
+        if default is MISSING and parameter not in parameters:
+            raise Refused(f"{what} {kind!r}: {parameter}: required, and not given")
+    # A file has lists where the class has tuples.
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
     try:
-        return made(**parameters)
-    except TypeError as error:
-        raise Refused(f"{what} {kind!r}: {error}") from None
+        return made(**given)
+    except Refused as error:
+        raise Refused(f"{what} {kind!r}: {str(error).removeprefix(f'{made.name}: ')}") from None

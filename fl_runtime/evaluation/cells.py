@@ -12,15 +12,11 @@ from typing import Any
 
 from pydantic import Field
 
-from fl_runtime.algorithms import AnyAlgorithm
 from fl_runtime.evaluation.catalogue import ATTACKS
 from fl_runtime.evaluation.families import FAMILIES, Family, Traits
-from fl_runtime.evaluation.images import digest
 from fl_runtime.evaluation.settings import NONE, PLAIN, Adversary, Evaluation, Labels, Matrix, Stage, Statistics
-from fl_runtime.experiment import Data
-from fl_runtime.models import AnyModel
+from fl_runtime.evaluation.world import World, digest
 from fl_runtime.section import Section
-from fl_runtime.training import Training
 
 AXES = ("model", "stage", "batch", "local_epochs", "local_batch", "clients", "labels", "statistics", "adversary",
         "adaptive")  # fmt: skip
@@ -32,20 +28,6 @@ class Part(Section):
     label: str
     kind: str
     parameters: dict[str, Any] = Field(default_factory=dict)
-
-
-class World(Section):
-    """What a training run depends on. `data_path` is where the data is read, `data_digest` SHA-256 of what was read."""
-
-    data: Data
-    data_path: str | None
-    data_digest: str
-    model: AnyModel
-    algorithm: AnyAlgorithm
-    training: Training
-    rounds: int
-    utility: str
-    seed: int
 
 
 class Setting(Section):

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.images import dataset
 from fl_runtime.evaluation.training import attacked_model, load_weights
+from fl_runtime.evaluation.world import dataset
 from secagg.errors import Refused
 
 PUBLIC_ROWS = 256

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from fl_runtime.evaluation.cache import Cache
-from fl_runtime.evaluation.catalogue import build_attack, build_defence
+from fl_runtime.evaluation.catalogue import build_defence, check_attack
 from fl_runtime.evaluation.cells import Cell, SeesJob, expand, key, repeats
 from fl_runtime.evaluation.jobs import Job, do_all
 from fl_runtime.evaluation.rows import Results, Row, pool
@@ -75,7 +74,6 @@ def sees_jobs(evaluation: Evaluation, rows: list[Cell]) -> dict[str, SeesJob]:
 
 
 def _check(row: Cell) -> None:
-    for values in itertools.product(*row.search.values()):
-        build_attack(row.attack.kind, row.attack.parameters | dict(zip(row.search, values, strict=True)))
+    check_attack(row.attack.kind, row.attack.parameters, row.search)
     build_defence(row.defence.kind, row.defence.parameters)
     registry.build(row.backend.kind, registry.for_rounds(row.backend.kind, row.backend.parameters, row.world.rounds))

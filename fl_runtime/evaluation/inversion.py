@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from fl_runtime.evaluation.catalogue import build_attack
 from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.images import dataset, value_range
 from fl_runtime.evaluation.labels import infer
 from fl_runtime.evaluation.measured import Attempt, Kind, Measured
 from fl_runtime.evaluation.victims import Client, Sight, rounds
+from fl_runtime.evaluation.world import dataset, value_range
 from fl_runtime.seeds import derive
 from secagg.leakage import Attack, identified, label_accuracy, match, mse, psnr, rdlv, ssim
 

@@ -16,9 +16,9 @@ from fl_runtime.data.dataset import Rows
 from fl_runtime.data.federation import federate
 from fl_runtime.evaluation.catalogue import build_attack
 from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.images import dataset
 from fl_runtime.evaluation.measured import Attempt, Measured
 from fl_runtime.evaluation.training import run_federation
+from fl_runtime.evaluation.world import dataset
 from fl_runtime.seeds import derive, generator
 from secagg.leakage.membership.attacks import lira, loss_threshold, rmia
 from secagg.leakage.membership.roc import Roc

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-from secagg.errors import Refused
+from secagg.leakage.parameters import Rule, check
+
+Bins = Annotated[int, Rule("a whole number from 2 to 65536", lambda bins: 2 <= bins <= 65536)]
+Shadows = Annotated[int, Rule("6, 9, 12 ...: three share out the rows", lambda count: count >= 6 and count % 3 == 0)]
+Rounds = Annotated[int, Rule("a whole number from 0 to 100000", lambda rounds: 0 <= rounds <= 100_000)]
 
 
 @dataclass(frozen=True)
 class ReadLabels:
     """Reading labels off updates has none."""
 
+    name: ClassVar[str] = "labels"
+
 
 @dataclass(frozen=True)
 class Imprint:
     """`bins`: neurons of the imprint block, each of which can hold one image."""
 
-    bins: int = 64
+    bins: Bins = 64
+
+    name: ClassVar[str] = "imprint"
 
     def __post_init__(self) -> None:
-        if self.bins < 2:
-            raise Refused(f"bins is {self.bins}, expected 2 or more")
+        check(self)
 
 
 @dataclass(frozen=True)
@@ -30,19 +37,21 @@ class ModelInconsistency:
 
     layer: str = ""
 
+    name: ClassVar[str] = "model-inconsistency"
+
+    def __post_init__(self) -> None:
+        check(self)
+
 
 @dataclass(frozen=True)
 class Membership:
     """`rounds`: of the target's training and of each shadow's; 0 for those of the evaluation."""
 
     method: Literal["loss", "lira", "rmia"] = "rmia"
-    shadows: int = 6
-    rounds: int = 0
+    shadows: Shadows = 6
+    rounds: Rounds = 0
+
+    name: ClassVar[str] = "membership"
 
     def __post_init__(self) -> None:
-        if self.method not in ("loss", "lira", "rmia"):
-            raise Refused(f"method is {self.method!r}, expected 'loss', 'lira' or 'rmia'")
-        if self.shadows < 6 or self.shadows % 3:
-            raise Refused(f"shadows is {self.shadows}, expected 6, 9, 12 ...: three share out the rows")
-        if self.rounds < 0:
-            raise Refused(f"rounds is {self.rounds}, expected 0 or more")
+        check(self)

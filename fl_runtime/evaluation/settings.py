@@ -25,7 +25,7 @@ from fl_runtime.algorithms import AnyAlgorithm
 from fl_runtime.algorithms.fedavg import FedAvg
 from fl_runtime.evaluation.catalogue import ATTACKS, DEFENCES
 from fl_runtime.evaluation.families import FAMILIES
-from fl_runtime.evaluation.images import IMAGE_RANGES
+from fl_runtime.evaluation.world import IMAGE_RANGES
 from fl_runtime.experiment import Data, Name, resolve_path
 from fl_runtime.models import AnyModel
 from fl_runtime.section import Section

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from fl_runtime.data.dataset import Client, Federation, Rows
 from fl_runtime.evaluation.catalogue import UNSEEN, build_defence
-from fl_runtime.evaluation.cells import Part, TrainingJob, World
-from fl_runtime.evaluation.images import value_range
+from fl_runtime.evaluation.cells import Part, TrainingJob
 from fl_runtime.evaluation.settings import NONE
+from fl_runtime.evaluation.world import World, value_range
 from fl_runtime.experiment import Experiment
 from fl_runtime.metrics import SMALLEST_PROBABILITY
 from fl_runtime.models import build as build_model

@@ -3,7 +3,7 @@
 Images are floats of shape `(n, channels, height, width)`; every figure is one for each image, float64, shape `(n,)`.
 
 References: SSIM: Wang et al. 2004. Matching of batches: Hungarian method (Kuhn 1955). RDLV: relative data leakage value
-(Hatamizadeh et al. 2022, arXiv 2202.06924).
+(Hatamizadeh et al. 2022, arXiv 2202.06924). The learned distance is in `lpips`: it takes weights from disk.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def mse(images: Tensor, originals: Tensor, *, value_range: Range = (0.0, 1.0)) -
     Raises:
         Refused: the shapes differ, or a value is outside the range (as for every figure of this module).
     """
-    first, second = _pair(images, originals, value_range)
+    first, second = unit_pair(images, originals, value_range)
     return (first - second).square().flatten(1).mean(1)
 
 
@@ -44,7 +44,7 @@ def ssim(images: Tensor, originals: Tensor, *, value_range: Range = (0.0, 1.0)) 
 
     Only windows inside the image count. A smaller image gets the largest odd window that fits.
     """
-    first, second = _pair(images, originals, value_range)
+    first, second = unit_pair(images, originals, value_range)
     if first.dim() != 4 or min(first.shape[2:]) < 3:
         raise Refused(f"images: SSIM takes shape (n, channels, height, width) of 3x3 or more, got {list(first.shape)}")
     side = min(SSIM_WINDOW, *(size - (size + 1) % 2 for size in first.shape[2:]))
@@ -139,8 +139,8 @@ def label_accuracy(found: Tensor, truth: Tensor, *, measure: Literal["existence"
     return float(torch.minimum(mine, real).sum() / len(truth))
 
 
-def _pair(images: Tensor, originals: Tensor, value_range: Range) -> tuple[Tensor, Tensor]:
-    """Both in float64, the range brought to [0, 1]."""
+def unit_pair(images: Tensor, originals: Tensor, value_range: Range) -> tuple[Tensor, Tensor]:
+    """Both in float64, the range brought to [0, 1]; `Refused` as for `mse`."""
     if images.shape != originals.shape:
         raise Refused(f"images: shape {list(images.shape)}, but the originals have {list(originals.shape)}")
     check_images(images, value_range)

@@ -56,7 +56,7 @@ GUARDS = (
     Guard(
         "data that changed since the plan are not attacked under the old name",
         (),
-        "fl_runtime/evaluation/images.py",
+        "fl_runtime/evaluation/world.py",
         "if digest(*named) != world.data_digest:",
         "if False:",
         (f"{CELLS}::test_data_that_changed_since_the_plan_are_refused",),

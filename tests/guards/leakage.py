@@ -7,6 +7,8 @@ from tests.guards.guard import Guard
 VIEWS = "tests/secagg/leakage/test_views.py"
 DETECTION = "tests/secagg/leakage/test_detection.py"
 MEMBERSHIP = "tests/secagg/leakage/test_membership.py"
+LPIPS = "tests/secagg/leakage/test_lpips.py"
+PARAMETERS = "tests/secagg/leakage/test_parameters.py"
 
 GUARDS = (
     Guard(
@@ -40,6 +42,30 @@ GUARDS = (
         "if wrong * fpr < FALSE_ALARMS_NEEDED * (1 - 1e-9):",
         "if False:",
         (f"{MEMBERSHIP}::test_a_rate_without_enough_non_members_is_inconclusive",),
+    ),
+    Guard(
+        "a file of weights runs no code",
+        (),
+        "secagg/leakage/lpips.py",
+        "weights_only=True",
+        "weights_only=False",
+        (f"{LPIPS}::test_code_in_a_file_of_weights_is_not_run",),
+    ),
+    Guard(
+        "no tensor is read from outside the data of its safetensors file",
+        (),
+        "secagg/leakage/safetensors.py",
+        "type(number) is int and 0 <= number <= data_bytes",
+        "type(number) is int and 0 <= number",
+        (f"{LPIPS}::test_a_false_table_of_a_safetensors_file_is_refused",),
+    ),
+    Guard(
+        "NaN is no value of a parameter",
+        (),
+        "secagg/leakage/parameters.py",
+        'Rule("a finite number from 0", lambda value: 0 <= value <= LARGEST)',
+        'Rule("a finite number from 0", lambda value: not value < 0)',
+        (f"{PARAMETERS}::test_no_parameter_takes_what_is_no_value_of_it",),
     ),
     Guard(
         "a layer of parallel rows is an imprint",

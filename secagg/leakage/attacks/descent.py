@@ -1,14 +1,16 @@
-"""Sign descent under total variation: the optimiser of Geiping et al. 2020, for any slope."""
+"""Sign descent under total variation: the optimiser of Geiping et al. 2020, for any slope; and the best of restarts."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from secagg.leakage.attack import Observation, Progress
+from secagg.errors import Refused
+from secagg.leakage.attack import Observation, Progress, Reconstruction
 
 HISTORY = 100
 DECAYS = (3 / 8, 5 / 8, 7 / 8)
@@ -19,13 +21,42 @@ Slope = Callable[[], tuple[float, Sequence[Tensor]]]
 
 @dataclass(frozen=True)
 class Descent:
-    """The best point of one trajectory. `extras` are the variables beside the images."""
+    """The best point of one trajectory of so many iterations.
+
+    `extras` are the variables beside the images, class logits first where labels are looked for.
+    """
 
     images: Tensor
     extras: tuple[Tensor, ...]
     objective: float
     distance: float
     history: tuple[float, ...]
+    iterations: int
+
+
+def best_of(
+    restarts: int, restart: Callable[[int], Descent], *, labels: Tensor | None, tolerance: float
+) -> Reconstruction:
+    """The restart with the least objective: what it found, and how it and the others went.
+
+    Args:
+        restart: called with the numbers from 0 on.
+        labels: of the images; None takes the likeliest class of the first of the extras.
+        tolerance: the distance up to which the attack holds that it converged.
+    """
+    began = time.perf_counter()
+    runs = [restart(number) for number in range(restarts)]
+    best = min(runs, key=lambda run: run.objective)
+    return Reconstruction(
+        best.images.float(),
+        best.extras[0].argmax(1) if labels is None else labels,
+        best.objective,
+        history=best.history,
+        restarts=tuple(run.objective for run in runs),
+        iterations=sum(run.iterations for run in runs),
+        seconds=time.perf_counter() - began,
+        converged=best.distance <= tolerance,
+    )
 
 
 def descend(
@@ -48,7 +79,13 @@ def descend(
     Args:
         slope: the distance at the present point, and its slope by the images and each extra in turn.
         step: of the first iterations, and `tv`: both in units of the range's width.
+
+    Raises:
+        Refused: total variation is asked for, and `images` has not the shape `(n, channels, height, width)`.
     """
+    if tv and images.dim() != 4:
+        shape = list(images.shape[1:])
+        raise Refused(f"tv is {tv}: total variation needs shape (channels, height, width), got {shape}: set it to 0")
     low, high = value_range
     width = high - low
     optimizer = torch.optim.Adam([{"params": [images], "lr": step * width}])
@@ -77,7 +114,7 @@ def descend(
         schedule.step()
         with torch.no_grad():
             images.clamp_(low, high)
-    return Descent(kept[0], tuple(kept[1:]), best, best_distance, tuple(history))
+    return Descent(kept[0], tuple(kept[1:]), best, best_distance, tuple(history), iterations)
 
 
 @torch.no_grad()
@@ -94,7 +131,8 @@ def total_variation(images: Tensor) -> tuple[float, Tensor]:
     step = down.sign() / down.numel()
     slope[..., 1:, :] += step
     slope[..., :-1, :] -= step
-    return float(across.abs().mean() + down.abs().mean()), slope
+    # An image of one row has no neighbours down.
+    return float(sum(gap.abs().mean() for gap in (across, down) if gap.numel())), slope
 
 
 def random_images(count: int, seen: Observation, chance: torch.Generator, dtype: torch.dtype) -> Tensor:

@@ -8,7 +8,6 @@ partial sharing do (Maui 2025).
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,10 +17,11 @@ from torch import Tensor
 
 from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction, generator
-from secagg.leakage.attacks.descent import Descent, descend, random_images, reporter
+from secagg.leakage.attacks.descent import Descent, best_of, descend, random_images, reporter
 from secagg.leakage.attacks.inverting import one_step
 from secagg.leakage.attacks.labels import IDLG, ILRG
 from secagg.leakage.layers import LinearLayer, head
+from secagg.leakage.parameters import Count, ShareOrAll, Weight, check
 
 
 @dataclass(frozen=True)
@@ -36,44 +36,36 @@ class HeadOnly:
             features, relative to their length.
     """
 
-    iterations: int = 2000
-    restarts: int = 1
-    step: float = 0.025
-    tv: float = 1e-3
-    tolerance: float = 0.01
+    iterations: Count = 2000
+    restarts: Count = 1
+    step: ShareOrAll = 0.025
+    tv: Weight = 1e-3
+    tolerance: Weight = 0.01
 
     name: ClassVar[str] = "head-only"
     needs: ClassVar[tuple[str, ...]] = ("the gradient of the last layer, one step", "the rest of the network")
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.restarts < 1:
-            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+        check(self)
 
     def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct; see `Attack`. Unknown labels are inferred from the same layer.
 
         Raises:
             Unsupported: the model does not end in a linear layer with biases.
-            Refused: several local steps, or a last layer that is hidden.
+            Refused: several local steps, or a last layer that is hidden; no images, as for `InvertingGradients`.
         """
         one_step(seen, self.name)
-        began = time.perf_counter()
         layer = head(seen, self.name)
         labels = seen.labels
         if labels is None:
             labels = (IDLG() if seen.examples == 1 else ILRG())(seen, seed=seed)
         features = read_features(layer, labels)
-        runs = [self._restart(seen, layer, features, seed, number, progress) for number in range(self.restarts)]
-        best = min(runs, key=lambda run: run.objective)
-        return Reconstruction(
-            best.images.float(),
-            labels,
-            best.objective,
-            history=best.history,
-            restarts=tuple(run.objective for run in runs),
-            iterations=self.iterations * self.restarts,
-            seconds=time.perf_counter() - began,
-            converged=best.distance <= self.tolerance,
+        return best_of(
+            self.restarts,
+            lambda number: self._restart(seen, layer, features, seed, number, progress),
+            labels=labels,
+            tolerance=self.tolerance,
         )
 
     def _restart(

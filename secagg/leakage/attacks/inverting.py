@@ -5,7 +5,6 @@ Geiping et al. 2020, "Inverting Gradients - How easy is it to break privacy in f
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,8 +13,9 @@ from torch import Tensor
 
 from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction, generator
-from secagg.leakage.attacks.descent import Descent, descend, random_images, random_logits, reporter
+from secagg.leakage.attacks.descent import Descent, best_of, descend, random_images, random_logits, reporter
 from secagg.leakage.attacks.matching import Distance, Matching
+from secagg.leakage.parameters import Count, ShareOrAll, Weight, check
 
 
 @dataclass(frozen=True)
@@ -34,42 +34,32 @@ class InvertingGradients:
         tolerance: the distance under which the attack holds that it converged.
     """
 
-    iterations: int = 4000
-    restarts: int = 1
-    step: float = 0.025
-    tv: float = 3e-4
+    iterations: Count = 4000
+    restarts: Count = 1
+    step: ShareOrAll = 0.025
+    tv: Weight = 3e-4
     distance: Distance = "cosine"
-    statistics: float = 1e-3
-    tolerance: float = 0.05
+    statistics: Weight = 1e-3
+    tolerance: Weight = 0.05
 
     name: ClassVar[str] = "inverting-gradients"
     needs: ClassVar[tuple[str, ...]] = ("the gradient of one step",)
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.restarts < 1:
-            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+        check(self)
 
     def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct; see `Attack`.
 
         Raises:
-            Refused: the update is of several local steps, or the examples are not images `(c, h, w)`.
+            Refused: the update is of several local steps; examples that are not images `(c, h, w)`, with a `tv` over 0.
         """
         one_step(seen, self.name)
-        if self.tv and len(seen.shape) != 3:
-            raise Refused(f"{self.name}: total variation needs shape (channels, height, width), got {seen.shape}")
-        began = time.perf_counter()
-        runs = [self._restart(seen, seed, number, progress) for number in range(self.restarts)]
-        best = min(runs, key=lambda run: run.objective)
-        return Reconstruction(
-            best.images.float(),
-            best.extras[0].argmax(1) if seen.labels is None else seen.labels,
-            best.objective,
-            history=best.history,
-            restarts=tuple(run.objective for run in runs),
-            iterations=self.iterations * self.restarts,
-            seconds=time.perf_counter() - began,
-            converged=best.distance <= self.tolerance,
+        return best_of(
+            self.restarts,
+            lambda number: self._restart(seen, seed, number, progress),
+            labels=seen.labels,
+            tolerance=self.tolerance,
         )
 
     def _restart(self, seen: Observation, seed: int, number: int, progress: Progress | None) -> Descent:

@@ -6,7 +6,6 @@ ReLU the second derivative carries too little.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, minimize
 from torch import Tensor
 
-from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction, generator
-from secagg.leakage.attacks.descent import random_images, random_logits, reporter
+from secagg.leakage.attacks.descent import Descent, best_of, random_images, random_logits, reporter
 from secagg.leakage.attacks.inverting import one_step, targets
 from secagg.leakage.attacks.matching import Matching
+from secagg.leakage.parameters import Count, Weight, check
 
 
 @dataclass(frozen=True)
@@ -33,16 +32,15 @@ class DeepLeakage:
         tolerance: the relative squared distance under which the attack holds that it converged.
     """
 
-    iterations: int = 1000
-    restarts: int = 3
-    tolerance: float = 1e-6
+    iterations: Count = 1000
+    restarts: Count = 3
+    tolerance: Weight = 1e-6
 
     name: ClassVar[str] = "deep-leakage"
     needs: ClassVar[tuple[str, ...]] = ("the gradient of one step", "a small network with smooth activations")
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.restarts < 1:
-            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+        check(self)
 
     def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct; see `Attack`. Without known labels, class probabilities are found beside the images.
@@ -51,21 +49,14 @@ class DeepLeakage:
             Refused: the update is of several local steps.
         """
         one_step(seen, self.name)
-        began = time.perf_counter()
-        runs = [self._restart(seen, seed, number, progress) for number in range(self.restarts)]
-        best = min(runs, key=lambda run: run.objective)
-        return Reconstruction(
-            best.images,
-            best.labels,
-            best.objective,
-            history=best.history,
-            restarts=tuple(run.objective for run in runs),
-            iterations=sum(run.iterations for run in runs),
-            seconds=time.perf_counter() - began,
-            converged=best.objective <= self.tolerance,
+        return best_of(
+            self.restarts,
+            lambda number: self._restart(seen, seed, number, progress),
+            labels=seen.labels,
+            tolerance=self.tolerance,
         )
 
-    def _restart(self, seen: Observation, seed: int, number: int, progress: Progress | None) -> Reconstruction:
+    def _restart(self, seen: Observation, seed: int, number: int, progress: Progress | None) -> Descent:
         chance = generator(seed, self.name, number)
         matching = Matching(seen, distance="euclidean", dtype=torch.float64, randomness_seed=chance.initial_seed())
         images = random_images(seen.examples, seen, chance, torch.float64)
@@ -101,14 +92,10 @@ class DeepLeakage:
             options={"maxiter": self.iterations, "maxfun": 2 * self.iterations, "maxcor": 50, "ftol": 0, "gtol": 0},
         )
         _put(variables, result.x)
-        return Reconstruction(
-            # float32 rounds to the nearest, which can be outside a bound that it cannot hold.
-            images.detach().float().clamp(low, high),
-            logits.detach().argmax(1) if logits is not None else targets(seen, None),
-            float(result.fun),
-            history=tuple(history),
-            iterations=len(history),
-        )
+        # float32 rounds to the nearest, which can be outside a bound that it cannot hold.
+        found = images.detach().float().clamp(low, high)
+        extras = tuple(variable.detach() for variable in variables[1:])
+        return Descent(found, extras, float(result.fun), float(result.fun), tuple(history), len(history))
 
 
 def _flat(tensors: Sequence[Tensor]) -> NDArray[np.float64]:

@@ -7,9 +7,8 @@ does not depend on the order ties the copies together.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -17,10 +16,11 @@ from torch import Tensor
 
 from secagg.errors import Refused
 from secagg.leakage.attack import LocalTraining, Observation, Progress, Reconstruction, generator
-from secagg.leakage.attacks.descent import Descent, descend, random_images, random_logits, reporter
+from secagg.leakage.attacks.descent import Descent, best_of, descend, random_images, random_logits, reporter
 from secagg.leakage.attacks.inverting import targets
 from secagg.leakage.attacks.matching import Distance, Matching
 from secagg.leakage.metrics import match
+from secagg.leakage.parameters import Count, ShareOrAll, Weight, check
 
 
 @dataclass(frozen=True)
@@ -35,42 +35,37 @@ class LocalStepsSimulation:
         iterations, restarts, step, tv, distance, tolerance: as for `InvertingGradients`.
     """
 
-    iterations: int = 1000
-    restarts: int = 1
-    step: float = 0.025
-    tv: float = 3e-4
-    invariance: float = 1e-2
+    iterations: Count = 1000
+    restarts: Count = 1
+    step: ShareOrAll = 0.025
+    tv: Weight = 3e-4
+    invariance: Weight = 1e-2
     distance: Distance = "cosine"
-    tolerance: float = 0.05
+    tolerance: Weight = 0.05
 
     name: ClassVar[str] = "local-steps-simulation"
     needs: ClassVar[tuple[str, ...]] = ("the update", "epochs, batch size and learning rate")
 
     def __post_init__(self) -> None:
-        if self.iterations < 1 or self.restarts < 1:
-            raise Refused(f"{self.name}: iterations and restarts must be 1 or more")
+        check(self)
 
     def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct; see `Attack`. Without known labels, class probabilities are found beside the images.
 
         Raises:
-            Refused: the observation is of no local training; the model draws for itself (dropout) in training.
+            Refused: the observation is of no local training; the model draws for itself (dropout) in training; no
+                images, as for `InvertingGradients`.
         """
-        if seen.local is None:
+        local = seen.local
+        if local is None:
             raise Refused(f"{self.name}: local is None, expected epochs, batch size and rate: use InvertingGradients")
-        began = time.perf_counter()
-        runs = [self._restart(seen, seen.local, seed, number, progress) for number in range(self.restarts)]
-        best = min(runs, key=lambda run: run.objective)
-        return Reconstruction(
-            _merge(best.images.float(), seen),
-            best.extras[0].argmax(1) if seen.labels is None else seen.labels,
-            best.objective,
-            history=best.history,
-            restarts=tuple(run.objective for run in runs),
-            iterations=self.iterations * self.restarts,
-            seconds=time.perf_counter() - began,
-            converged=best.distance <= self.tolerance,
+        found = best_of(
+            self.restarts,
+            lambda number: self._restart(seen, local, seed, number, progress),
+            labels=seen.labels,
+            tolerance=self.tolerance,
         )
+        return replace(found, images=_merge(found.images, seen))
 
     def _restart(
         self, seen: Observation, local: LocalTraining, seed: int, number: int, progress: Progress | None

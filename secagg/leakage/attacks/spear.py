@@ -23,6 +23,7 @@ from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Progress, Reconstruction, Unsupported, generator
 from secagg.leakage.attacks.inverting import one_step
 from secagg.leakage.layers import LinearLayer, first_layer
+from secagg.leakage.parameters import Count, Share, ShareOrAll, check
 
 STARTS, SWEEPS = 256, 30
 
@@ -40,12 +41,15 @@ class Spear:
         agreement: the share of ReLU states that must agree for the attack to hold that it converged.
     """
 
-    starts: int = 16384
-    zero: float = 1e-4
-    agreement: float = 0.999
+    starts: Count = 16384
+    zero: Share = 1e-4
+    agreement: ShareOrAll = 0.999
 
     name: ClassVar[str] = "spear"
     needs: ClassVar[tuple[str, ...]] = ("the gradient of one step", "a linear first layer with biases and a ReLU")
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def __call__(self, seen: Observation, /, *, seed: int, progress: Progress | None = None) -> Reconstruction:
         """Reconstruct; see `Attack`. The objective is the share of ReLU states that disagree; unknown labels are 0.

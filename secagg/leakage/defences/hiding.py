@@ -12,22 +12,22 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from secagg.errors import Refused
 from secagg.leakage.attack import Observation
 from secagg.leakage.defences.defence import Defence, hide
 from secagg.leakage.layers import head_name
+from secagg.leakage.parameters import Share, check
 
 
 @dataclass(frozen=True)
 class Pruning(Defence):
     """The `share` of coordinates that are smallest in size is set to zero (Zhu et al. 2019; Aji & Heafield 2017)."""
 
-    share_pruned: float
+    share_pruned: Share
 
     name: ClassVar[str] = "pruning"
 
     def __post_init__(self) -> None:
-        _share(self, "share_pruned")
+        check(self)
 
     def share(self, seen: Observation, images: Tensor, chance: torch.Generator) -> Observation:
         """See `Defence`."""
@@ -56,13 +56,13 @@ class SelectiveEncryption(Defence):
     agreed on before, and hides somewhat less (Jin et al. 2023, FedML-HE, arXiv 2303.10837).
     """
 
-    share_encrypted: float
+    share_encrypted: Share
     chosen: Literal["largest", "random"] = "largest"
 
     name: ClassVar[str] = "selective-encryption"
 
     def __post_init__(self) -> None:
-        _share(self, "share_encrypted")
+        check(self)
 
     def share(self, seen: Observation, images: Tensor, chance: torch.Generator) -> Observation:
         """See `Defence`."""
@@ -85,9 +85,3 @@ def largest(seen: Observation, share: float) -> list[Tensor]:
 def _like(flat: Tensor, seen: Observation) -> list[Tensor]:
     parts = torch.split_with_sizes(flat, [g.numel() for g in seen.gradient])
     return [part.reshape(g.shape) for part, g in zip(parts, seen.gradient, strict=True)]
-
-
-def _share(defence: Defence, field: str) -> None:
-    value = getattr(defence, field)
-    if not 0 < value < 1:
-        raise Refused(f"{defence.name}: {field} is {value}, expected a share between 0 and 1")

@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from secagg.errors import Refused
 from secagg.leakage.attack import Observation, Unsupported
 from secagg.leakage.defences.defence import Defence
 from secagg.leakage.layers import head_name
+from secagg.leakage.parameters import Count, Share, check
 from secagg.leakage.stochastic import VariationalBottleneck
 
 
@@ -23,13 +23,12 @@ class Dropout(Defence):
     An attack looks for the mask beside the images (Scheliga et al. 2023, arXiv 2208.06163).
     """
 
-    p: float = 0.5
+    p: Share = 0.5
 
     name: ClassVar[str] = "dropout"
 
     def __post_init__(self) -> None:
-        if not 0 < self.p < 1:
-            raise Refused(f"{self.name}: p is {self.p}, expected a number between 0 and 1")
+        check(self)
 
     def model(self, model: nn.Module, *, shape: tuple[int, ...], seed: int) -> nn.Module:
         """See `Defence`. `Unsupported` for a model that does not end in a linear layer."""
@@ -44,13 +43,12 @@ class Precode(Defence):
     for the noise beside the images (after Balunović et al. 2022, arXiv 2111.04706).
     """
 
-    width: int = 256
+    width: Count = 256
 
     name: ClassVar[str] = "precode"
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise Refused(f"{self.name}: width is {self.width}, expected 1 or more")
+        check(self)
 
     def model(self, model: nn.Module, *, shape: tuple[int, ...], seed: int) -> nn.Module:
         """See `Defence`. `Unsupported` for a model that does not end in a linear layer."""
@@ -73,6 +71,9 @@ class WithheldStatistics(Defence):
     assumed: Literal["candidates", "initial"] = "candidates"
 
     name: ClassVar[str] = "withheld-statistics"
+
+    def __post_init__(self) -> None:
+        check(self)
 
     def share(self, seen: Observation, images: Tensor, chance: torch.Generator) -> Observation:
         """See `Defence`. `Unsupported` for a model without BatchNorm."""

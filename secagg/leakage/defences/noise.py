@@ -14,9 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from secagg.errors import Refused
 from secagg.leakage.attack import Observation
 from secagg.leakage.defences.defence import Defence
+from secagg.leakage.parameters import Positive, Weight, check
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,13 @@ class ClipAndNoise(Defence):
     rounds. The adversary is told the noise's standard deviation.
     """
 
-    clip_l2: float
-    noise_multiplier: float
+    clip_l2: Positive
+    noise_multiplier: Weight
 
     name: ClassVar[str] = "clip-and-noise"
 
     def __post_init__(self) -> None:
-        _positive(self, "clip_l2")
-        if not 0 <= self.noise_multiplier < math.inf:
-            raise Refused(f"{self.name}: noise_multiplier is {self.noise_multiplier}, expected 0 or more")
+        check(self)
 
     def share(self, seen: Observation, images: Tensor, chance: torch.Generator) -> Observation:
         """See `Defence`."""
@@ -55,14 +53,13 @@ class LocalDP(Defence):
     two updates are neighbours). The adversary is told the noise's standard deviation.
     """
 
-    clip_l1: float
-    epsilon: float
+    clip_l1: Positive
+    epsilon: Positive
 
     name: ClassVar[str] = "local-dp"
 
     def __post_init__(self) -> None:
-        _positive(self, "clip_l1")
-        _positive(self, "epsilon")
+        check(self)
 
     def share(self, seen: Observation, images: Tensor, chance: torch.Generator) -> Observation:
         """See `Defence`."""
@@ -82,9 +79,3 @@ def _noisy(seen: Observation, clip: float, order: int, draw: Callable[[torch.Siz
     factor = min(1.0, clip / length) if length else 1.0
     noisy: Sequence[Tensor] = [(g.double() * factor + draw(g.shape)).to(g.dtype) for g in seen.gradient]
     return replace(seen, gradient=noisy, noise_std=math.hypot(seen.noise_std * factor, std))
-
-
-def _positive(defence: Defence, field: str) -> None:
-    value = getattr(defence, field)
-    if not 0 < value < math.inf:
-        raise Refused(f"{defence.name}: {field} is {value}, expected a positive number")

@@ -13,10 +13,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from secagg.errors import Refused
 from secagg.leakage.attack import Observation
 from secagg.leakage.defences.defence import Defence, hide
 from secagg.leakage.layers import head_name
+from secagg.leakage.parameters import Share, check
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,12 @@ class Soteria(Defence):
     The adversary knows the columns by their zeros, and does without them (Balunović et al. 2022, arXiv 2111.04706).
     """
 
-    share_hidden: float = 0.5
+    share_hidden: Share = 0.5
 
     name: ClassVar[str] = "soteria"
 
     def __post_init__(self) -> None:
-        if not 0 < self.share_hidden < 1:
-            raise Refused(f"{self.name}: share_hidden is {self.share_hidden}, expected a share between 0 and 1")
+        check(self)
 
     def share(self, seen: Observation, images: Tensor, chance: torch.Generator) -> Observation:
         """See `Defence`. `Unsupported` for a model that does not end in a linear layer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from secagg.errors import Refused
 from secagg.leakage.defences.defence import Defence
+from secagg.leakage.parameters import check
 
-POLICIES = ("flip", "shift", "rotate", "contrast", "invert")
+Policy = Literal["flip", "shift", "rotate", "contrast", "invert"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +32,12 @@ class Transformation(Defence):
     by identification, not by PSNR against the original.
     """
 
-    policies: tuple[str, ...] = ("flip", "shift", "contrast")
+    policies: tuple[Policy, ...] = ("flip", "shift", "contrast")
 
     name: ClassVar[str] = "transformation"
 
     def __post_init__(self) -> None:
-        for policy in self.policies:
-            if policy not in POLICIES:
-                raise Refused(f"{self.name}: policy {policy!r} is unknown (valid: {', '.join(POLICIES)})")
+        check(self)
 
     def examples(self, images: Tensor, value_range: tuple[float, float], chance: torch.Generator) -> Tensor:
         """See `Defence`. Images of shape `(n, channels, height, width)`."""
@@ -51,7 +50,7 @@ class Transformation(Defence):
         return (unit * (high - low) + low).clamp(low, high)
 
 
-def _apply(policy: str, images: Tensor, uniform: Tensor) -> Tensor:
+def _apply(policy: Policy, images: Tensor, uniform: Tensor) -> Tensor:
     """One policy, on images in [0, 1], with two uniform numbers an image: shape `(2, n)`."""
     first, second = uniform
     if policy == "flip":

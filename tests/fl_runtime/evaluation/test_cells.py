@@ -10,7 +10,7 @@ import pytest
 from fl_runtime.evaluation.cache import digest
 from fl_runtime.evaluation.cells import AXES, expand, key, repeats
 from fl_runtime.evaluation.evaluate import plan
-from fl_runtime.evaluation.images import dataset
+from fl_runtime.evaluation.world import dataset
 from secagg.errors import Refused
 
 
@@ -91,7 +91,7 @@ def test_the_plan_trains_what_every_row_and_its_control_is_measured_on(settings)
 
 
 def test_a_cell_s_name_changes_with_the_values_of_its_data(settings, tmp_path) -> None:
-    from fl_runtime.evaluation import images
+    from fl_runtime.evaluation import world
 
     written = tmp_path / "images.npz"
     names = []
@@ -102,8 +102,8 @@ def test_a_cell_s_name_changes_with_the_values_of_its_data(settings, tmp_path) -
             arrays[f"{part}_labels"][::2] = 1
         arrays["train_images"][0, 0, 0] = value
         np.savez(written, **arrays)
-        images.digest.cache_clear()
-        images._read.cache_clear()
+        world.digest.cache_clear()
+        world._read.cache_clear()
         names.append(digest(expand(settings("data.dataset=medmnist", f"data.path={written}"))[0]))
     assert names[0] != names[1]
 

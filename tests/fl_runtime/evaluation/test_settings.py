@@ -70,7 +70,7 @@ def test_a_mistake_in_the_matrix_names_its_table(settings, line: str, instead: s
     ("override", "reason"),
     [
         ("attacks.inverting.iteration=3", "attack 'inverting-gradients': unknown parameter 'iteration'"),
-        ("attacks.inverting.iterations=0", "iterations and restarts must be 1 or more"),
+        ("attacks.inverting.iterations=0", "iterations is 0, expected a whole number from 1"),
         ("defences.pruning.share_pruned=2.0", "share_pruned is 2.0"),
         ("attacks.imprint.bin=3", "attack 'imprint': unknown parameter 'bin' .did you mean 'bins'"),
         ("attacks.imprint.bins=1", "bins is 1"),

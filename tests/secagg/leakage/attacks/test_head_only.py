@@ -27,6 +27,14 @@ def test_the_head_alone_gives_features_exactly_and_the_image_with_them() -> None
     assert guess.converged
 
 
+def test_examples_that_are_no_images_need_no_total_variation() -> None:
+    images, labels = digits(1)
+    seen = observe(nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10)), images.flatten(1), labels)
+    with pytest.raises(Refused, match="total variation"):
+        HeadOnly()(seen, seed=0)
+    assert HeadOnly(iterations=2, tv=0)(seen, seed=0).images.shape == (1, 64)
+
+
 def test_a_head_without_biases_or_without_a_gradient_is_refused() -> None:
     images, labels = digits(1)
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False))

@@ -31,6 +31,14 @@ def test_images_come_back_from_several_steps() -> None:
     assert guess.converged
 
 
+def test_examples_that_are_no_images_need_no_total_variation() -> None:
+    images, labels = digits(2)
+    seen = observe(nn.Linear(64, 10), images.flatten(1), labels, local=LOCAL)
+    with pytest.raises(Refused, match=r"tv is 0.0003: total variation needs shape .*, got \[64\]"):
+        LocalStepsSimulation()(seen, seed=0)
+    assert LocalStepsSimulation(iterations=2, tv=0)(seen, seed=0).images.shape == (2, 64)
+
+
 def test_a_plain_gradient_and_models_that_draw_are_refused() -> None:
     images, labels = digits(1)
     with pytest.raises(Refused, match="local is None"):

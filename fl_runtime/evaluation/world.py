@@ -1,18 +1,19 @@
-"""The images of an evaluation: read once in each process, and known by a digest of their values."""
+"""What a training run of an evaluation depends on. Its images are read once in each process, and known by a digest."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from fl_runtime.algorithms import AnyAlgorithm
 from fl_runtime.data.catalogue import load
 from fl_runtime.data.dataset import Dataset
+from fl_runtime.experiment import Data
+from fl_runtime.models import AnyModel
+from fl_runtime.section import Section
+from fl_runtime.training import Training
 from secagg.errors import Refused
-
-if TYPE_CHECKING:
-    from fl_runtime.evaluation.cells import World
 
 IMAGE_RANGES: dict[str, tuple[float, float]] = {
     "blood_cells": (0.0, 1.0),
@@ -20,6 +21,20 @@ IMAGE_RANGES: dict[str, tuple[float, float]] = {
     "medmnist": (-1.0, 1.0),
 }
 """Data sets of images, with the smallest and the largest value that a pixel can have."""
+
+
+class World(Section):
+    """What a training run depends on. `data_path` is where the data is read, `data_digest` SHA-256 of what was read."""
+
+    data: Data
+    data_path: str | None
+    data_digest: str
+    model: AnyModel
+    algorithm: AnyAlgorithm
+    training: Training
+    rounds: int
+    utility: str
+    seed: int
 
 
 def dataset(world: World) -> Dataset:
