@@ -77,6 +77,14 @@ def test_units_that_hardly_ever_answer_show_however_they_were_made() -> None:
     assert kinds(model) == {"rare units"}
 
 
+def test_small_kernels_may_be_alike_and_large_ones_not() -> None:
+    for size, shown in ((3, set()), (7, {"parallel rows"})):
+        layer = nn.Conv2d(1, 8, size, padding=size // 2)
+        with torch.no_grad():
+            layer.weight.copy_(layer.weight[:1].expand_as(layer.weight).clone())
+        assert kinds(nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(512, 10)), None) == shown
+
+
 def test_copying_kernels_show() -> None:
     model = nn.Sequential(ClientKernels(SHAPE, cuts_of(torch.rand(500, *SHAPE), 16), slot=1, slots=4), *mlp())
     assert {"copying kernels", "parallel rows"} <= kinds(model, None)
@@ -177,6 +185,14 @@ def test_kernels_that_are_replaced_between_rounds_show() -> None:
     assert (finding.layer, finding.kind) == ("3", "replaced kernels")
     assert finding.share > 0.9
     assert not compare(before, copy.deepcopy(before))
+
+
+def test_a_layer_of_zeros_may_become_anything_and_what_becomes_zeros_shows() -> None:
+    zeroed, drawn = cnn(), cnn()
+    nn.init.zeros_(zeroed[6].weight)
+    assert not compare(zeroed, drawn)
+    assert not compare(zeroed, zeroed)
+    assert [str(finding) for finding in compare(drawn, zeroed)] == ["6: replaced kernels, 100 %"]
 
 
 def test_inspecting_leaves_the_model_and_its_mode_alone() -> None:
