@@ -1,6 +1,6 @@
 """A client's check: false alarms, and attacks that it sees: `python -m benchmarks.leakage.detection`.
 
-Honest models: eight architectures, ten seeds, untrained, half-trained and trained, on the embedded digits and, where
+Honest models: nine architectures, ten seeds, untrained, half-trained and trained, on the embedded digits and, where
 SECAGG_DATA names the folder, on chest X-rays (28x28). Each is inspected with 64 inputs of the client's own, and held
 against the models of all stages before. Attacked models: the published attacks, and versions of them that try to hide.
 About three minutes on one core.
@@ -50,6 +50,7 @@ def convolutional(shape: Shape, *, norm: bool, wide: int, activation: type[nn.Mo
 
 
 ARCHITECTURES: dict[str, Callable[[Shape], nn.Sequential]] = {
+    "logistic": lambda shape: mlp(shape, ()),
     "mlp 64": lambda shape: mlp(shape, (64,)),
     "mlp 256-128": lambda shape: mlp(shape, (256, 128)),
     "cnn 8-16, GroupNorm": lambda shape: convolutional(shape, norm=True, wide=8),

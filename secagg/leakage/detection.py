@@ -5,7 +5,7 @@ the one of the round before. Both return findings, each with its layer; none mea
 
 | finding | what it is | whose work |
 |---|---|---|
-| parallel rows | most rows of a layer measure the same, under different biases | imprint (Fowl et al. 2022) |
+| parallel rows | most rows of a layer that is not the last measure the same | imprint (Fowl et al. 2022) |
 | mirrored rows | a row's positive weights are its negative ones, scaled | trap weights (Boenisch et al. 2021) |
 | copying kernels | convolutions that copy one value, or are zero | kernels for each client (Zhao et al. 2023) |
 | dead units | next to no unit of a layer answers to any input | model inconsistency (Pasquini et al. 2022) |
@@ -38,7 +38,7 @@ from secagg.errors import Refused
 Kind = Literal[
     "parallel rows", "mirrored rows", "copying kernels", "dead units", "rare units", "replaced kernels", "not finite"
 ]
-MIN_ROWS, MIN_COLUMNS, MIN_KERNEL, MIN_INPUTS = 4, 8, 16, 32
+MIN_ROWS, MIN_COLUMNS, MIN_INPUTS = 4, 8, 32
 ACTIVATIONS = frozenset({
     "celu", "clamp", "clamp_max", "clamp_min", "clip", "elu", "gelu", "hardshrink", "hardsigmoid", "hardswish",
     "hardtanh", "leaky_relu", "log_sigmoid", "logsigmoid", "mish", "prelu", "relu", "relu6", "rrelu", "selu", "sigmoid",
@@ -109,7 +109,10 @@ def inspect(model: nn.Module, inputs: Tensor | None = None, *, limits: Limits = 
     """
     if broken := tuple(_not_finite(model)):
         return broken
-    findings = [finding for name, layer in _layers(model) for finding in _weights(name, layer, limits)]
+    layers = _layers(model)
+    findings = [
+        finding for name, layer in layers for finding in _weights(name, layer, limits, output=layer is layers[-1][1])
+    ]
     if inputs is not None:
         findings += _units(model, inputs, limits)
     return tuple(findings)
@@ -129,6 +132,8 @@ def compare(before: nn.Module, after: nn.Module, *, limits: Limits = LIMITS) -> 
         if name not in earlier or earlier[name].weight.shape != layer.weight.shape:
             raise Refused(f"detection: layer {name!r} is not the one of the round before")
         rows = _rows(earlier[name])
+        if len(rows) < MIN_ROWS or rows.shape[1] < MIN_COLUMNS:
+            continue
         there = rows.any(1)  # a row of zeros has nothing that could be replaced
         cosines = nn.functional.cosine_similarity(rows[there], _rows(layer)[there], dim=1)
         if len(cosines) and cosines.median() < limits.kept:
@@ -164,13 +169,12 @@ def _not_finite(model: nn.Module) -> Iterator[Finding]:
             yield Finding(name, "not finite", bad / sum(finite.numel() for finite in weights))
 
 
-def _weights(name: str, layer: _Layer, limits: Limits) -> Iterator[Finding]:
+def _weights(name: str, layer: _Layer, limits: Limits, *, output: bool) -> Iterator[Finding]:
     rows = _rows(layer)
     if rows.shape[0] < MIN_ROWS or rows.shape[1] < MIN_COLUMNS:
         return
-    # A kernel of a few values measures no input, and in honest models many are alike.
-    measures = isinstance(layer, nn.Linear) or rows.shape[1] >= MIN_KERNEL
-    if measures and (share := _parallel(rows, limits)) > limits.parallel:
+    # Training moves the rows of all classes that nobody has alike.
+    if not output and (share := _parallel(rows, limits)) > limits.parallel:
         yield Finding(name, "parallel rows", share)
     if (share := _mirrored(rows, limits)) > limits.mirrored:
         yield Finding(name, "mirrored rows", share)

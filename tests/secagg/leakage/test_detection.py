@@ -77,12 +77,12 @@ def test_units_that_hardly_ever_answer_show_however_they_were_made() -> None:
     assert kinds(model) == {"rare units"}
 
 
-def test_small_kernels_may_be_alike_and_large_ones_not() -> None:
-    for size, shown in ((3, set()), (7, {"parallel rows"})):
-        layer = nn.Conv2d(1, 8, size, padding=size // 2)
+def test_the_rows_of_classes_that_nobody_has_may_be_alike() -> None:
+    for place, shown in ((3, set()), (1, {"parallel rows"})):
+        model = mlp()
         with torch.no_grad():
-            layer.weight.copy_(layer.weight[:1].expand_as(layer.weight).clone())
-        assert kinds(nn.Sequential(layer, nn.ReLU(), nn.Flatten(), nn.Linear(512, 10)), None) == shown
+            model[place].weight[2:] = model[place].weight[2]
+        assert kinds(model, None) == shown
 
 
 def test_copying_kernels_show() -> None:
@@ -185,6 +185,13 @@ def test_kernels_that_are_replaced_between_rounds_show() -> None:
     assert (finding.layer, finding.kind) == ("3", "replaced kernels")
     assert finding.share > 0.9
     assert not compare(before, copy.deepcopy(before))
+
+
+def test_a_layer_of_few_rows_may_change_entirely() -> None:
+    before, after = (nn.Sequential(nn.Flatten(), nn.Linear(64, 1)) for _ in range(2))
+    with torch.no_grad():
+        after[1].weight.copy_(-before[1].weight)
+    assert not compare(before, after)
 
 
 def test_a_layer_of_zeros_may_become_anything_and_what_becomes_zeros_shows() -> None:
