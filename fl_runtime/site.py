@@ -42,7 +42,10 @@ class Site:
         Raises:
             InvalidUpdate: not the model's size, or not finite. Aborted: the site refuses the model.
         """
-        tensors = self._layout.unflatten(weights)
+        try:
+            tensors = self._layout.unflatten(weights)
+        except InvalidUpdate as error:
+            raise InvalidUpdate(f"the received model: {error}") from None
         if self._inspector is not None:
             self._inspector.inspect(tensors, round_number)
         return tensors
