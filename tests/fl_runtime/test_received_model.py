@@ -20,6 +20,7 @@ from fl_runtime.received_model import Inspector, SuspiciousModel
 from fl_runtime.run import Prepared, Rounds, prepare, run_experiment
 from fl_runtime.sensitivity import private_sensitivity
 from fl_runtime.site import Site
+from fl_runtime.task import Task
 from fl_runtime.trainer import Trainer
 from secagg.errors import Aborted, InvalidUpdate, Refused
 from secagg.leakage.malicious.imprint import ImprintBlock, cuts_of
@@ -189,11 +190,14 @@ def test_nobody_looks_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         Rounds(prepare(load(DIGITS, settings), change=imprinted)).run_one(1)
 
 
-def test_a_model_that_is_not_finite_gets_no_update_whatever_the_setting() -> None:
-    rounds = Rounds(prepared_with("refuse", lambda model: model))
-    rounds.weights = {**rounds.weights, "1.bias": np.full(64, np.nan, np.float32)}
-    with pytest.raises(InvalidUpdate, match=r"client 'client-0': the received model: tensor '1\.bias' holds"):
-        rounds.run_one(1)
+@pytest.mark.parametrize("answer", ["trust", "warn", "refuse"])
+def test_a_model_that_is_not_finite_gets_no_update_whatever_the_setting(answer: str) -> None:
+    prepared = prepared_with(answer, lambda model: model)
+    weights = prepared.layout.flatten(prepared.weights)
+    weights[-1] = np.nan
+    task = Task(1, weights, prepared.experiment.algorithm, prepared.experiment.training).to_bytes()
+    with pytest.raises(InvalidUpdate, match=r"client 'client-0': the received model: tensor '3\.bias' holds nan"):
+        prepared.engine.round(1, task, SITES, lambda name, task: prepared.sites[name].update(task))
 
 
 def test_a_map_of_sensitivities_is_not_made_of_a_refused_model(monkeypatch: pytest.MonkeyPatch) -> None:
