@@ -115,7 +115,9 @@ class Privacy(Section):
         rounding: how updates become whole numbers; "stochastic" keeps the mean unbiased on a coarse grid.
         minimum_cohort: fewest clients whose sum may be revealed; never below 3.
         audit_canaries: audit the claim on so many canaries after the last round; none by default.
-        ledger: a folder for the sites' ledgers of what they were charged. The sites' own setting, like those below.
+        received_model: what a client does about a model that looks made to spy on its rows: "trust", not looking,
+            "warn", or "refuse", leaving the round. The sites' own setting, like those below.
+        ledger: a folder for the sites' ledgers of what they were charged.
         ledger_epsilon, ledger_delta: what each unit of the population may be charged over all runs; 1e-5 by default.
         ledger_population: whose data it is; all runs on one population share its budget. The data set by default.
         ledger_witness: a file in which the server remembers where each ledger ended; it belongs on another disk.
@@ -131,6 +133,7 @@ class Privacy(Section):
     rounding: Rounding = "nearest"
     minimum_cohort: Annotated[int, Field(ge=MIN_COHORT)] = MIN_COHORT
     audit_canaries: Annotated[int, Field(ge=MIN_COHORT)] | None = None
+    received_model: Literal["trust", "warn", "refuse"] = "trust"
     ledger: str | None = None
     ledger_epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     ledger_delta: Annotated[float, Field(gt=0, lt=1)] | None = None

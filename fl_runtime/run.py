@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from dp.layer import ClientLevel
 from fl_runtime.audits import audit_run, check_audit
 from fl_runtime.data.catalogue import load as load_dataset
-from fl_runtime.data.dataset import Federation
+from fl_runtime.data.dataset import Client, Federation
 from fl_runtime.data.federation import federate
 from fl_runtime.engines.local import LocalEngine
 from fl_runtime.experiment import Experiment
 from fl_runtime.journal import Journal, NoJournal, Recorder
 from fl_runtime.ledgers import Ledgers, open_ledgers
 from fl_runtime.metrics import Evaluation, evaluate
+from fl_runtime.received_model import Inspector
 from fl_runtime.sampling import cohort, vanishing
 from fl_runtime.site import Site
 from fl_runtime.task import Task
@@ -208,6 +209,19 @@ def next_encoding(composition: Composition, released: SecureSum) -> FixedPoint:
     )
 
 
+def make_inspector(
+    experiment: Experiment, composition: Composition, trainer: Trainer, client: Client
+) -> Inspector | None:
+    """What looks at the models that `client` receives, if the experiment says so."""
+    answer = experiment.privacy.received_model
+    if answer == "trust":
+        return None
+    refuse = answer == "refuse"
+    # Under a claim, whether a client leaves must not depend on its rows.
+    own_rows = not refuse or composition.spent(1) is None
+    return Inspector(client, trainer, refuse=refuse, own_rows=own_rows, seed=experiment.experiment.seed)
+
+
 @dataclass(frozen=True)
 class Prepared:
     """Everything that can be refused has been: what is left is to run the rounds."""
@@ -264,7 +278,12 @@ def prepare(
         server=server,
         rng=rng,
     )
-    sites = {client.name: Site(client, trainer, layout, seed=seed) for client in federation.clients}
+    sites = {
+        client.name: Site(
+            client, trainer, layout, seed=seed, inspector=make_inspector(experiment, composition, trainer, client)
+        )
+        for client in federation.clients
+    }
     engine.check(cohort(list(sites), experiment.algorithm.clients_per_round, seed=seed, round_number=1))
     ledgers = open_ledgers(
         experiment, composition, engine, {client.name: len(client.train) for client in federation.clients}

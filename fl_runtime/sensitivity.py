@@ -84,7 +84,7 @@ def private_sensitivity(experiment: Experiment, *, batch_size: int = 64) -> NDAr
     def measure(name: str, task: bytes) -> tuple[NDArray[np.float32], int]:
         own = rows[name]
         batches = (own.take(part) for part in np.split(np.arange(len(own)), range(batch_size, len(own), batch_size)))
-        weights = prepared.layout.unflatten(record.decode(task)["weights"])
+        weights = prepared.sites[name].receive(record.decode(task)["weights"], 1)
         vector = prepared.layout.flatten(sensitivity(module, weights, batches))
         return vector, len(own) if prepared.encoding.weighted else 1
 

@@ -6,6 +6,7 @@ instead of one per tensor, and batches are taken by index: about four times fast
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -72,6 +73,11 @@ class Trainer:
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """A copy of the model's present weights, by name: at first, its initialisation."""
         return self._named(self._weights.numpy().copy())
+
+    def model(self, weights: Tensors) -> nn.Module:
+        """A copy of the model with these `weights`. Raises `Refused` for names or shapes other than the model's."""
+        self._load(weights)
+        return copy.deepcopy(self._module)
 
     def train(
         self,

@@ -1,9 +1,9 @@
 """A client's check: false alarms, and attacks that it sees: `python -m benchmarks.leakage.detection`.
 
-Honest models: five architectures, ten seeds, untrained, half-trained and trained, on the embedded digits and, where
+Honest models: nine architectures, ten seeds, untrained, half-trained and trained, on the embedded digits and, where
 SECAGG_DATA names the folder, on chest X-rays (28x28). Each is inspected with 64 inputs of the client's own, and held
-against the model of the stage before. Attacked models: the published attacks, and versions of them that try to hide.
-About two minutes on one core.
+against the models of all stages before. Attacked models: the published attacks, and versions of them that try to hide.
+About three minutes on one core.
 """
 
 from __future__ import annotations
@@ -31,30 +31,34 @@ SEEDS, INPUTS = 10, 64
 Shape = tuple[int, int, int]
 
 
-def mlp(shape: Shape, hidden: tuple[int, ...]) -> nn.Sequential:
+def mlp(shape: Shape, hidden: tuple[int, ...], activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     widths = (shape[0] * shape[1] * shape[2], *hidden)
     stack: list[nn.Module] = [nn.Flatten()]
     for before, after in itertools.pairwise(widths):
-        stack += [nn.Linear(before, after), nn.ReLU()]
+        stack += [nn.Linear(before, after), activation()]
     return nn.Sequential(*stack, nn.Linear(widths[-1], 10))
 
 
-def convolutional(shape: Shape, *, norm: bool, wide: int) -> nn.Sequential:
+def convolutional(shape: Shape, *, norm: bool, wide: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     stack: list[nn.Module] = []
     channels = shape[0]
     for width in (wide, 2 * wide):
         stack += [nn.Conv2d(channels, width, 3, padding=1), *([nn.GroupNorm(4, width)] if norm else [])]
-        stack += [nn.ReLU(), nn.MaxPool2d(2)]
+        stack += [activation(), nn.MaxPool2d(2)]
         channels = width
     return nn.Sequential(*stack, nn.Flatten(), nn.Linear(channels * (shape[1] // 4) * (shape[2] // 4), 10))
 
 
 ARCHITECTURES: dict[str, Callable[[Shape], nn.Sequential]] = {
+    "logistic": lambda shape: mlp(shape, ()),
     "mlp 64": lambda shape: mlp(shape, (64,)),
     "mlp 256-128": lambda shape: mlp(shape, (256, 128)),
     "cnn 8-16, GroupNorm": lambda shape: convolutional(shape, norm=True, wide=8),
     "cnn 8-16": lambda shape: convolutional(shape, norm=False, wide=8),
     "cnn 32-64": lambda shape: convolutional(shape, norm=False, wide=32),
+    "mlp 64, tanh": lambda shape: mlp(shape, (64,), nn.Tanh),
+    "mlp 256-128, sigmoid": lambda shape: mlp(shape, (256, 128), nn.Sigmoid),
+    "cnn 8-16, SiLU": lambda shape: convolutional(shape, norm=False, wide=8, activation=nn.SiLU),
 }
 
 
@@ -89,11 +93,14 @@ def false_alarms() -> None:
                 torch.manual_seed(seed)
                 model = build(shape)
                 own = images[torch.randperm(len(images))[:INPUTS]]
-                before: nn.Sequential | None = None
+                earlier: list[nn.Sequential] = []
                 for stage, epochs in (("untrained", 0), ("half-trained", 2), ("trained", 6)):
                     train(model, images, labels, epochs)
-                    findings = [*inspect(model, own), *(() if before is None else compare(before, model))]
-                    before = copy.deepcopy(model)
+                    findings = [
+                        *inspect(model, own),
+                        *(found for before in earlier for found in compare(before, model)),
+                    ]
+                    earlier.append(copy.deepcopy(model))
                     models += 1
                     if findings:
                         flagged[stage] += 1
@@ -128,6 +135,13 @@ def kernels(images: Tensor, shape: Shape) -> nn.Sequential:
     return nn.Sequential(ClientKernels(shape, cuts_of(images, 32), slot=1, slots=4), *mlp(shape, (64,)))
 
 
+def dead(shape: Shape, activation: type[nn.Module], bias: float) -> nn.Sequential:
+    model = mlp(shape, (64,), activation)
+    nn.init.zeros_(model[1].weight)  # type: ignore[arg-type]
+    nn.init.constant_(model[1].bias, bias)  # type: ignore[arg-type]
+    return model
+
+
 def detections() -> None:
     data, images, _ = next(data_sets())
     shape: Shape = tuple(images.shape[1:])  # type: ignore[assignment]
@@ -143,6 +157,9 @@ def detections() -> None:
         "traps, 0.7, 1 % noise": lambda seed: traps(shape, seed, scale=0.7, noise=0.01),
         "kernels for each client": lambda seed: kernels(images, shape),
         "dead layer": lambda seed: with_dead_layer(mlp(shape, (64,)), "1"),
+        "dead layer, SiLU": lambda seed: dead(shape, nn.SiLU, -20),
+        "dead layer, tanh": lambda seed: dead(shape, nn.Tanh, 20),
+        "dead layer, clamped": lambda seed: dead(shape, nn.ReLU6, 8),
     }
     print(f"\nattacked models on {data}, {SEEDS} seeds each: seen by the weights alone / with {INPUTS} own inputs\n")
     for name, build in attacks.items():

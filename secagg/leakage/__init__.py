@@ -1,7 +1,7 @@
 """What still leaks: attacks on what a party sees, defences to attack, and how much of an image came back.
 
 Every attack is one small class that works on anybody's model and gradient. Needs torch and scipy (`pip install
-"secagg[fl]"`); nothing outside this package imports it.
+"secagg[fl]"`); nothing else in `secagg` imports it.
 
 Guarantee: none. An attack that fails proves nothing; report a defence as safe against the attacks that were tried, and
 only where the same attack succeeds without it.
