@@ -219,14 +219,14 @@ def _known(name: str, valid: Mapping[str, object], kind: str) -> str:
     return name
 
 
-def resolve_path(written: str, folder: Path) -> Path:
-    """The path `written` in a file of `folder`, with `$SECAGG_DATA` filled in. Raises `Refused`."""
+def resolve_path(written: str, folder: Path, *, key: str = "data.path") -> Path:
+    """The path `written` under `key` in a file of `folder`, with `$SECAGG_DATA` filled in. Raises `Refused`."""
     match = re.match(r"\$(?:\{(\w+)\}|(\w+))(?=/|$)", written)
     if match is None:
         return folder / written
     variable = match[1] or match[2]
     if variable != DATA_VARIABLE:
-        raise Refused(f"data.path: ${variable} is not filled in, only ${DATA_VARIABLE} is")
+        raise Refused(f"{key}: ${variable} is not filled in, only ${DATA_VARIABLE} is")
     if not os.environ.get(variable):
-        raise Refused(f"data.path: the environment variable {variable} is not set")
+        raise Refused(f"{key}: the environment variable {variable} is not set")
     return Path(os.environ[variable]) / written[match.end() :].lstrip("/")

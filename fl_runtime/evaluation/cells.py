@@ -6,8 +6,10 @@ cell, whatever else stands in the evaluation file, and that is what the cache go
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -17,6 +19,7 @@ from fl_runtime.evaluation.families import FAMILIES, Family, Traits
 from fl_runtime.evaluation.settings import NONE, PLAIN, Adversary, Evaluation, Labels, Matrix, Stage, Statistics
 from fl_runtime.evaluation.world import World, digest
 from fl_runtime.section import Section
+from secagg.errors import Refused
 
 AXES = ("model", "stage", "batch", "local_epochs", "local_batch", "clients", "labels", "statistics", "adversary",
         "adaptive")  # fmt: skip
@@ -45,6 +48,13 @@ class Setting(Section):
     adaptive: bool = True
 
 
+class Weights(Section):
+    """Files with the weights of LPIPS, and SHA-256 (hex) of what is in them, one after the other."""
+
+    paths: tuple[str, ...]
+    digest: str
+
+
 class TrainingJob(Section):
     """One federated training under a backend and a defence."""
 
@@ -66,6 +76,7 @@ class Cell(Section):
     images: int
     gallery: int
     good_db: float
+    lpips: Weights | None
     repeat: int
 
     @property
@@ -127,6 +138,7 @@ def repeats(row: Cell, evaluation: Evaluation) -> list[Cell]:
 def _rows(evaluation: Evaluation, matrix: Matrix) -> Iterator[Cell]:
     terms = evaluation.evaluation
     models = matrix.model or [next(iter(evaluation.models))]
+    lpips = _weights(evaluation.lpips_paths)
     axes = [models if axis == "model" else getattr(matrix, axis) for axis in AXES]
     for backend, defence, attack, *values in itertools.product(matrix.backend, matrix.defence, matrix.attack, *axes):
         traits = FAMILIES[ATTACKS[evaluation.attack_kind(attack)].family]
@@ -142,8 +154,19 @@ def _rows(evaluation: Evaluation, matrix: Matrix) -> Iterator[Cell]:
             images=terms.images,
             gallery=terms.gallery,
             good_db=terms.good_db,
+            lpips=lpips,
             repeat=0,
         )
+
+
+def _weights(paths: Sequence[Path]) -> Weights | None:
+    if not paths:
+        return None
+    try:
+        content = b"".join(path.read_bytes() for path in paths)
+    except OSError as error:
+        raise Refused(f"evaluation.lpips: {error.filename}: {error.strerror}") from None
+    return Weights(paths=tuple(map(str, paths)), digest=hashlib.sha256(content).hexdigest())
 
 
 def _world(evaluation: Evaluation, model: str) -> World:

@@ -35,6 +35,10 @@ def plan(evaluation: Evaluation) -> list[Job]:
     rows = expand(evaluation)
     for row in rows:
         _check(row)
+    if rows[0].lpips is not None:
+        from fl_runtime.evaluation.inversion import load_lpips
+
+        load_lpips(rows[0].lpips.paths)
     cells = [cell for row in rows for cell in repeats(row, evaluation)]
     trainings = {key(job): job for cell in cells for job in (cell.training(), cell.control().training())}
     return [*trainings.values(), *sees_jobs(evaluation, rows).values(), *cells]

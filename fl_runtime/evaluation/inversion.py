@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from fl_runtime.evaluation.measured import Attempt, Kind, Measured
 from fl_runtime.evaluation.victims import Client, Sight, rounds
 from fl_runtime.evaluation.world import dataset, value_range
 from fl_runtime.seeds import derive
-from secagg.leakage import Attack, identified, label_accuracy, match, mse, psnr, rdlv, ssim
+from secagg.errors import Refused
+from secagg.leakage import LPIPS, Attack, identified, label_accuracy, match, mse, psnr, rdlv, ssim
 
 TUNING_IMAGES = 2
 
@@ -104,6 +106,15 @@ def _score(cell: Cell, parameters: Mapping[str, Any], practice: list[Sight]) -> 
     return float(np.mean(scores))
 
 
+@cache
+def load_lpips(paths: tuple[str, ...]) -> LPIPS:
+    """LPIPS with the weights in one file or two, read once in each process. Raises `Refused`."""
+    try:
+        return LPIPS.load(paths[0], heads=paths[1] if len(paths) > 1 else None)
+    except Refused as error:
+        raise Refused(f"evaluation.lpips: {error}") from None
+
+
 class _Scorer:
     """Holds reconstructions against originals, with what the adversary could have guessed beside them."""
 
@@ -113,6 +124,7 @@ class _Scorer:
         self._public = torch.from_numpy(data.test.features)
         self._classes = torch.from_numpy(data.test.labels)
         self._judge = _Judge(self._public, self._classes)
+        self._lpips = None if cell.lpips is None else load_lpips(cell.lpips.paths)
 
     def by_chance(self) -> float:
         """The share of public images that a gallery gives away to the best guess without an update."""
@@ -135,14 +147,17 @@ class _Scorer:
         decibels = psnr(images, originals, value_range=self._range)
         others, _ = self._filler(max(0, self._cell.gallery - len(originals)))
         gallery, places = torch.cat([originals, others]), torch.arange(len(originals))
+        means = {
+            "psnr_db": decibels.tolist(),
+            "ssim": likeness.tolist(),
+            "mse": mse(images, originals, value_range=self._range).tolist(),
+            "rdlv": beyond.tolist(),
+        }
+        if self._lpips is not None:
+            means["lpips"] = self._lpips(images, originals, value_range=self._range).tolist()
         return Attempt(
             sees,
-            means={
-                "psnr_db": decibels.tolist(),
-                "ssim": likeness.tolist(),
-                "mse": mse(images, originals, value_range=self._range).tolist(),
-                "rdlv": beyond.tolist(),
-            },
+            means=means,
             shares={
                 "identified": identified(images, gallery, places, value_range=self._range).int().tolist(),
                 "reconstructed": (decibels >= self._cell.good_db).int().tolist(),

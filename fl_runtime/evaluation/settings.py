@@ -57,6 +57,7 @@ class Terms(Section):
         gallery: images among which a victim is looked for.
         good_db: an image counts as reconstructed from this PSNR on.
         control: the share of its items that an undefended attack must recover to count as one that works.
+        lpips: files with the weights of LPIPS: AlexNet and, unless they are in the same file, the heads; () for none.
     """
 
     name: Name
@@ -69,6 +70,7 @@ class Terms(Section):
     gallery: Annotated[int, Field(ge=2, le=100_000)] = 200
     good_db: Annotated[float, Field(gt=0, lt=150)] = 20.0
     control: Annotated[float, Field(gt=0, le=1)] = 0.5
+    lpips: Annotated[tuple[str, ...], Field(strict=False, max_length=2)] = ()
 
 
 class Choice(Section):
@@ -149,6 +151,7 @@ class Evaluation(Section):
     attacks: dict[str, AttackChoice] = Field(default_factory=dict)
     matrix: Annotated[list[Matrix], Field(min_length=1)]
     _data_path: Path | None = PrivateAttr(None)
+    _lpips_paths: tuple[Path, ...] = PrivateAttr(())
 
     @model_validator(mode="after")
     def _names_that_exist(self, info: ValidationInfo) -> Evaluation:
@@ -172,8 +175,10 @@ class Evaluation(Section):
             _known(f"attacks.{name}.kind", attack.kind or name, {}, ATTACKS)
             if both := attack.search.keys() & attack.parameters.keys():
                 raise ValueError(f"attacks.{name}.search.{min(both)}: fixed as well, expected one of them")
+        folder = (info.context or {}).get("folder", Path())
         if self.data.path is not None:
-            self._data_path = resolve_path(self.data.path, (info.context or {}).get("folder", Path()))
+            self._data_path = resolve_path(self.data.path, folder)
+        self._lpips_paths = tuple(resolve_path(path, folder, key="evaluation.lpips") for path in self.evaluation.lpips)
         return self
 
     def _check_axes(self, place: int, matrix: Matrix, attack: str) -> None:
@@ -197,6 +202,11 @@ class Evaluation(Section):
     def data_path(self) -> Path | None:
         """`data.path` resolved against the file it was read from, with `$SECAGG_DATA` filled in."""
         return self._data_path
+
+    @property
+    def lpips_paths(self) -> tuple[Path, ...]:
+        """`evaluation.lpips` resolved in the same way."""
+        return self._lpips_paths
 
 
 def _known(key: str, name: str, described: Mapping[str, object], kinds: Mapping[str, object]) -> None:
