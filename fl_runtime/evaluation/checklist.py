@@ -55,7 +55,7 @@ def _values(name: str, axis: str) -> Evidence:
 def _metrics(*names: str) -> Evidence:
     def evidence(finished: Finished) -> str:
         found = [name for name in names if any(name in row.figures for row in finished.rows)]
-        return _listed(words.METRICS[name] for name in found)
+        return "; ".join(words.METRICS[name] for name in found)
 
     return evidence
 

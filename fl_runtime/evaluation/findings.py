@@ -124,7 +124,7 @@ def _said(row: Row) -> str:
         return words.VERDICTS[row.verdict]
     out_of = f", out of {words.view(row)}" if row.cell.family != "membership" else ""
     said = f"{words.figure(row.success, share=True)} {row.cell.traits.recovered}{out_of}"
-    return said + (": no more than by chance" if row.verdict == "not shown" else "")
+    return said + (", which is not told from chance" if row.verdict == "not shown" else "")
 
 
 def _unclear(rows: Sequence[Row]) -> Finding:
