@@ -17,8 +17,12 @@ from numpy.typing import NDArray
 from fl_runtime.evaluation.words import NBSP
 
 WIDTH, HEIGHT = 720, 380
-LEFT, RIGHT, TOP, BOTTOM = 62, 18, 16, 52
+LEFT, RIGHT, TOP, BOTTOM = 62, 30, 16, 52
 SHAPES = 6
+LINE, TOGETHER = 15, 6  # pixels: the height of a label, and how near marks are that share one
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ def frontier(points: Sequence[Point], *, x_label: str, y_label: str, name: str) 
     """Leakage against utility: one numbered mark for each point, its size the cost."""
     reach = [end for point in points for end in (point.x, *(point.x_ends or ()))]
     low, high = max(0.0, math.floor(20 * min(reach) - 0.5) / 20), min(1.0, math.ceil(20 * max(reach) + 0.5) / 20)
-    x, y = Scale(low, max(high, low + 0.1), LEFT, WIDTH - RIGHT), Scale(0, 1, HEIGHT - BOTTOM, TOP)
+    x, y = Scale(low, max(high, low + 0.1), LEFT, WIDTH - 3 * RIGHT), Scale(0, 1, HEIGHT - BOTTOM - LINE, 5 * LINE)
     marks = []
     for place, point in enumerate(sorted(points, key=lambda point: -point.size)):
         at_x, at_y = x(point.x), y(point.y)
@@ -149,31 +153,43 @@ def _shape(place: int, x: float, y: float, *, hollow: bool) -> str:
     return f'<polygon class="{kind}" points="{points}"/>'
 
 
-def _labels(marks: Iterable[tuple[float, float, float, str]]) -> list[str]:
-    """Labels beside their marks; marks in one place share a label, and labels that would meet are moved apart."""
+def _labels(marks: Sequence[tuple[float, float, float, str]]) -> list[str]:
+    """Labels near their marks, where they cover no mark and no other label; marks in one place share a label."""
     groups: list[tuple[float, float, float, list[str]]] = []
     for x, y, radius, label in marks:
-        near = next((group for group in groups if math.hypot(group[0] - x, group[1] - y) < 9), None)
+        near = next((group for group in groups if math.hypot(group[0] - x, group[1] - y) < TOGETHER), None)
         if near is None:
             groups.append((x, y, radius, [label]))
         else:
             near[3].append(label)
-    taken: list[tuple[float, float, float]] = []
+    taken = [(x - radius, y - radius, x + radius, y + radius) for x, y, radius, _ in marks]
     parts = []
-    for x, y, radius, labels in sorted(groups, key=lambda group: (group[1], group[0])):
+    for x, y, radius, labels in groups:
         text = ", ".join(labels)
-        left = x > WIDTH * 0.72
-        at_x, at_y = (x - radius - 5 if left else x + radius + 5), y + 4
-        start = at_x - 8 * len(text) if left else at_x
-        stop = start + 8 * len(text)
-        while any(
-            abs(at_y - y) < 14 and start < other_stop and other_start < stop for other_start, other_stop, y in taken
-        ):
-            at_y += 14
-        taken.append((start, stop, at_y))
-        anchor = "end" if left else "start"
-        parts.append(f'<text class="point" x="{at_x:.1f}" y="{at_y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')
+        box = min(_places(x, y, radius, 7.5 * len(text)), key=lambda box: sum(_overlap(box, other) for other in taken))
+        taken.append(box)
+        left, top, right, bottom = box
+        end_x, end_y = min(max(x, left), right), min(max(y, top), bottom)
+        if math.hypot(end_x - x, end_y - y) > radius + 8:
+            parts.append(_line(x, y, end_x, end_y, "leader"))
+        parts.append(f'<text class="point" x="{left:.1f}" y="{bottom - 3:.1f}">{escape(text)}</text>')
     return parts
+
+
+def _places(x: float, y: float, radius: float, width: float) -> Iterable[Box]:
+    """Boxes for a label of one line around a mark and inside the drawing, the nearest first."""
+    for away in (radius + 4, radius + 18, radius + 34, radius + 52, radius + 72):
+        for degrees in (0, 180, 45, 135, 315, 225, 90, 270):
+            at_x, at_y = x + away * math.cos(math.radians(degrees)), y - away * math.sin(math.radians(degrees))
+            left = at_x - width if degrees in (135, 180, 225) else at_x - width / 2 if degrees in (90, 270) else at_x
+            if left > LEFT and left + width < WIDTH and LINE < at_y < HEIGHT - BOTTOM - LINE / 2:
+                yield left, at_y - LINE / 2, left + width, at_y + LINE / 2
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """The area that two boxes share."""
+    across, down = min(one[2], other[2]) - max(one[0], other[0]), min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, across) * max(0.0, down)
 
 
 def _axes(

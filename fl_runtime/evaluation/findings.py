@@ -60,13 +60,14 @@ def worst_of(rows: Iterable[Row]) -> Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """One point of the summary: what was attacked, and what came out."""
+    """One point of the summary: what was attacked, what is counted, and what came out under each protection."""
 
     title: str
-    text: str
+    counted: str
+    parts: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.title}. {self.text}"
+        return f"{self.title}{f' ({self.counted})' if self.counted else ''}: {'; '.join(self.parts)}"
 
 
 def sentences(finished: Finished) -> list[Finding]:
@@ -87,7 +88,7 @@ def sentences(finished: Finished) -> list[Finding]:
         if family != "inversion":
             lines.append(_group(traits.title, [row for row in finished.rows if row.cell.family == family]))
     lines.append(_unclear(finished.rows))
-    return [line for line in lines if line.text]
+    return [line for line in lines if line.parts]
 
 
 def _is_bare(row: Row) -> bool:
@@ -107,7 +108,7 @@ def _is_both(row: Row) -> bool:
 
 
 def _group(title: str, rows: Sequence[Row], *, named: bool = True) -> Finding:
-    """The worst row of each protection, the leakiest first; without rows, no text."""
+    """The worst row of each protection, the leakiest first; without rows, no parts."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(words.protection(row.cell), []).append(row)
@@ -115,22 +116,21 @@ def _group(title: str, rows: Sequence[Row], *, named: bool = True) -> Finding:
     shown: dict[str, list[str]] = {}
     for name, row in sorted(worst, key=lambda pair: -(pair[1].success.value if pair[1].success else -1.0)):
         shown.setdefault(_said(row), []).append(name)
-    parts = [f"{', '.join(names)}: {said}" if named else said for said, names in shown.items()]
-    return Finding(title, f"{'; '.join(parts)}." if parts else "")
+    parts = (f"{', '.join(names)}: {said}" if named else said for said, names in shown.items())
+    return Finding(title, f"share {rows[0].cell.traits.recovered}" if rows else "", tuple(parts))
 
 
 def _said(row: Row) -> str:
     if row.verdict in ("inconclusive", "unsupported", "nothing"):
         return words.VERDICTS[row.verdict]
-    out_of = f", out of {words.view(row)}" if row.cell.family != "membership" else ""
-    said = f"{words.figure(row.success, share=True)} {row.cell.traits.recovered}{out_of}"
-    return said + (", which is not told from chance" if row.verdict == "not shown" else "")
+    out_of = f" out of {words.view(row)}" if row.cell.family != "membership" else ""
+    return words.figure(row.success, share=True) + out_of + (", not told from chance" * (row.verdict == "not shown"))
 
 
 def _unclear(rows: Sequence[Row]) -> Finding:
     unclear = sum(row.verdict == "inconclusive" for row in rows)
     text = (
-        f"{unclear} of {len(rows)} rows: their attack failed on the undefended control as well, or the interval of "
-        "what it recovers is too wide to tell. Nothing follows from them."
+        f"{unclear} of {len(rows)} rows, of which nothing follows: their attack failed on the undefended control as "
+        "well, or the interval of what it recovers is too wide to tell"
     )
-    return Finding("Inconclusive", text if unclear else "")
+    return Finding("Inconclusive", "", (text,) if unclear else ())

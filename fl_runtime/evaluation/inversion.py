@@ -58,7 +58,7 @@ def _attempt(cell: Cell, attack: Attack, sight: Sight, scorer: _Scorer, *, seed:
     if not _says_something(sight):
         # Which coordinates are hidden may still say a great deal.
         note = "every coordinate that is seen is zero; where they stand is not attacked here"
-        return scorer.guess(sight, sight.in_words, "blank", notes=(note,))
+        return replace(scorer.guess(sight, sight.in_words, "blank"), cohort=len(sight.view.over), notes=(note,))
     seen, means = sight.seen, {}
     if cell.setting.labels == "inferred":
         seen = seen.with_labels(infer(cell, seen, seed=seed))
@@ -132,10 +132,10 @@ class _Scorer:
         places = torch.arange(len(images))
         return float(identified(self._prior(labels), images, places, value_range=self._range).float().mean())
 
-    def guess(self, victim: Client | Sight, sees: str, kind: Kind, *, notes: tuple[str, ...] = ()) -> Attempt:
+    def guess(self, victim: Client | Sight, sees: str, kind: Kind) -> Attempt:
         """What is left where an update says nothing: the best guess without one."""
         scored = self.score(victim.images, victim.labels, self._prior(victim.labels), sees)
-        return replace(scored, kind=kind, pictures=None, notes=notes)
+        return replace(scored, kind=kind, pictures=None)
 
     def score(self, originals: Tensor, labels: Tensor, images: Tensor, sees: str) -> Attempt:
         """The figures of each image, once they are paired."""

@@ -12,7 +12,7 @@ from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.figures import key_mark
 from fl_runtime.evaluation.findings import protections, sentences, worst_of
 from fl_runtime.evaluation.pictures import chosen
-from fl_runtime.evaluation.rows import Row
+from fl_runtime.evaluation.rows import Figure, Row
 from fl_runtime.evaluation.tables import all_curves, frontier_drawing, frontier_points, heat_map, roc_curve
 from secagg.errors import Refused
 
@@ -130,9 +130,17 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _share(found: Any) -> str:
-    return words.figure(found, share=True)
+def _share(found: Figure | None) -> str:
+    return _in_two_lines(words.figure(found, share=True))
 
 
-def _plain(found: Any) -> str:
-    return words.figure(found, share=False)
+def _plain(found: Figure | None) -> str:
+    return _in_two_lines(words.figure(found, share=False))
+
+
+def _in_two_lines(text: str) -> str:
+    """A figure with its interval below it, as markup; the text is ours and holds nothing to escape."""
+    from markupsafe import Markup
+
+    value, bracket, ends = text.partition(" (")
+    return Markup(f'{value} <span class="ends">({ends}</span>') if bracket else value  # noqa: S704

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,13 @@ Results = Mapping[str, dict[str, Any]]
 Verdict = Literal["leaks", "partly", "not shown", "nothing", "inconclusive", "unsupported"]
 QUANTILES = {"psnr_db": {"median": 0.5, "p90": 0.9, "worst": 1.0}, "ssim": {"p90": 0.9, "worst": 1.0}}
 """Of the leak: the "worst" is the best reconstruction."""
+WHOLE, ABOVE_ZERO, EVERYTHING = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
+LIMITS = {
+    "auc": WHOLE, "expected_hit": WHOLE, "label_existence": WHOLE, "labels_found": WHOLE, "tpr_at_1_percent": WHOLE,
+    "tpr_at_0.1_percent": WHOLE, "lpips": ABOVE_ZERO, "matching_loss": ABOVE_ZERO, "mse": ABOVE_ZERO,
+    "psnr_db": ABOVE_ZERO, "ssim": (-1.0, 1.0),
+}  # fmt: skip
+"""What a mean can be at all: its interval ends there."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,8 @@ def _figures(cells: Sequence[Measured]) -> dict[str, Figure]:
         if not runs:
             continue
         values = np.concatenate(runs)
-        figures[name] = _figure(mean_interval(values, np.repeat(range(len(runs)), [*map(len, runs)])), len(values))
+        interval = mean_interval(values, np.repeat(range(len(runs)), [*map(len, runs)]))
+        figures[name] = _figure(interval, len(values), LIMITS.get(name, EVERYTHING))
         for label, share in QUANTILES.get(name, {}).items():
             figures[f"{name}_{label}"] = Figure(float(np.quantile(values, share)), None, None, len(values))
     for name in dict.fromkeys(name for m in cells for name in m.shares):
@@ -200,16 +208,14 @@ def _figures(cells: Sequence[Measured]) -> dict[str, Figure]:
     return figures
 
 
-def _figure(interval: Interval, count: int) -> Figure:
-    known = math.isfinite(interval.low) and math.isfinite(interval.high)
-    return Figure(interval.value, interval.low if known else None, interval.high if known else None, count)
+def _figure(interval: Interval, count: int, limits: tuple[float, float] = EVERYTHING) -> Figure:
+    if not (math.isfinite(interval.low) and math.isfinite(interval.high)):
+        return Figure(interval.value, None, None, count)
+    return Figure(interval.value, max(interval.low, limits[0]), min(interval.high, limits[1]), count)
 
 
 def _utility(row: Cell, evaluation: Evaluation, results: Results) -> Figure | None:
     scores = [results[key(cell.training())][row.world.utility] for cell in repeats(row, evaluation)]
     if any(score is None for score in scores):
         return None
-    found = _figure(mean_interval(scores, range(len(scores))), len(scores))
-    if found.low is None or found.high is None:
-        return found
-    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+    return _figure(mean_interval(scores, range(len(scores))), len(scores), WHOLE)

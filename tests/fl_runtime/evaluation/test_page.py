@@ -179,12 +179,24 @@ def test_marks_of_a_drawing_stand_where_their_figures_are() -> None:
     assert scale.ticks(4) == [0, 0.5, 1, 1.5, 2]
 
 
-def test_labels_of_marks_in_one_place_are_joined_and_close_ones_moved_apart() -> None:
+def test_labels_of_marks_in_one_place_are_joined_and_none_covers_another() -> None:
     points = [Point(0.5, 0.5, label="1"), Point(0.5, 0.5, label="2"), Point(0.5, 0.53, label="3")]
+    points += [Point(0.86 + 0.01 * n, 0.99 - 0.03 * n, size=5 + n, label=str(10 + n)) for n in range(6)]
     drawing = frontier(points, x_label="use", y_label="leak", name="x")
-    labels = re.findall(r'class="point" x="[\d.]+" y="([\d.]+)" [^>]*>([^<]+)<', drawing)
-    assert {words for _, words in labels} == {"1, 2", "3"} or {words for _, words in labels} == {"2, 1", "3"}
-    assert abs(float(labels[0][0]) - float(labels[1][0])) >= 13
+    labels = re.findall(r'class="point" x="([\d.]+)" y="([\d.]+)">([^<]+)<', drawing)
+    assert {words for _, _, words in labels} == {"1, 2", "3", "10", "11", "12", "13", "14", "15"}
+    boxes = [(float(x), float(y), float(x) + 7 * len(words)) for x, y, words in labels]
+    for (left, base, right), (other_left, other_base, other_right) in itertools.combinations(boxes, 2):
+        assert right < other_left or other_right < left or abs(base - other_base) >= 14
+    circles = re.findall(r'cx="([\d.]+)" cy="([\d.]+)" r="([\d.]+)"', drawing)
+    for x, y, radius in (map(float, circle) for circle in circles):
+        for left, base, right in boxes:
+            assert (
+                right <= x - radius + 1
+                or left >= x + radius - 1
+                or base - 12 >= y + radius - 1
+                or base <= y - radius + 1
+            )
 
 
 def test_a_curve_says_its_points_in_words() -> None:
