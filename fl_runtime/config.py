@@ -119,17 +119,24 @@ def _own_words(key: str, reason: str, model: type[BaseModel]) -> tuple[str, str]
 def _locate(location: tuple[int | str, ...], root: type[BaseModel]) -> tuple[type[BaseModel], list[str]]:
     """The model that the last step of a pydantic location stands in, and the location as written in the file.
 
-    Pydantic puts the tag of a chosen variant (`mlp`) into the location; the file has no such level.
+    Pydantic puts the tag of a chosen variant (`mlp`) into the location; the file has no such level. Where sections have
+    names of the file's own (`[models.mine]`), the tag comes behind the name.
     """
     model = root
     path: list[str] = []
     variants: dict[str, type[BaseModel]] = {}
+    named = False
     for step in map(str, location):
+        if named:
+            path.append(step)
+            named = False
+            continue
         if step in variants:
             model, variants = variants[step], {}
             continue
         path.append(step)
         field = model.model_fields.get(step)
+        named = field is not None and get_origin(field.annotation) is dict
         options = _models(field.annotation) if field else []
         variants = {str(option.model_fields["name"].default): option for option in options} if len(options) > 1 else {}
         model = options[0] if len(options) == 1 else model

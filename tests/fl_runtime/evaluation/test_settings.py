@@ -27,6 +27,9 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "evaluations").glob(
         ("attacks.other.kind=deep-leak", "attacks.other.kind: unknown name 'deep-leak' (did you mean 'deep-leakage'?)"),
         ("defences.other.kind=prunning", "defences.other.kind: unknown name 'prunning' (did you mean 'pruning'?)"),
         ("models.mlp.hiden=3", "models.mlp.hiden: unknown key (did you mean 'hidden'?)"),
+        ("models.mlp.hidden=[0]", "models.mlp.hidden.0: should be greater"),
+        ("models.mine.name=small", "models.mine.name: unknown name 'small'"),
+        ('models.mine={name="small_cnn",channels=[8,0]}', "models.mine.channels.1: should be greater"),
         ("attacks.inverting.tv=1e-3", "attacks.inverting.search.tv: fixed as well"),
     ],
 )
