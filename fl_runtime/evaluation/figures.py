@@ -64,7 +64,7 @@ def frontier(points: Sequence[Point], *, x_label: str, y_label: str, name: str) 
     """Leakage against utility: one numbered mark for each point, its size the cost."""
     reach = [end for point in points for end in (point.x, *(point.x_ends or ()))]
     low, high = max(0.0, math.floor(20 * min(reach) - 0.5) / 20), min(1.0, math.ceil(20 * max(reach) + 0.5) / 20)
-    x, y = Scale(low, max(high, low + 0.1), LEFT, WIDTH - 3 * RIGHT), Scale(0, 1, HEIGHT - BOTTOM - LINE, 5 * LINE)
+    x, y = Scale(low, max(high, low + 0.1), LEFT, WIDTH - 3 * RIGHT), Scale(0, 1, HEIGHT - BOTTOM - LINE, 3 * LINE)
     marks = []
     for place, point in enumerate(sorted(points, key=lambda point: -point.size)):
         at_x, at_y = x(point.x), y(point.y)

@@ -111,7 +111,7 @@ def _group(title: str, rows: Sequence[Row], *, named: bool = True) -> Finding:
     """The worst row of each protection, the leakiest first; without rows, no parts."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(words.protection(row.cell), []).append(row)
+        groups.setdefault(row.cell.defence.label if _is_defence(row) else words.protection(row.cell), []).append(row)
     worst = [(name, worst_of(found)) for name, found in groups.items()]
     shown: dict[str, list[str]] = {}
     for name, row in sorted(worst, key=lambda pair: -(pair[1].success.value if pair[1].success else -1.0)):
