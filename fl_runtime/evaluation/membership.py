@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_runtime.data.dataset import Rows
-from fl_runtime.data.federation import federate
 from fl_runtime.evaluation.catalogue import build_attack
 from fl_runtime.evaluation.cells import Cell
 from fl_runtime.evaluation.measured import Attempt, Measured
@@ -94,8 +93,6 @@ class _Trial:
     def losses(self, model: int, members: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Of every row under a model that was trained on the members."""
         chosen = self.rows.take(np.flatnonzero(members))
-        data = dataclasses.replace(self._data, train=chosen)
-        settings, seed = self._world.data, derive(self._cell.world.seed, "member model", self._cell.repeat, model)
-        federation = federate(data, settings.partition, clients=settings.count, seed=seed, arguments=settings.arguments)
+        seed = derive(self._cell.world.seed, "member model", self._cell.repeat, model)
         job = self._cell.training().model_copy(update={"world": self._world})
-        return run_federation(job, seed=seed, federation=federation).losses(self.rows)
+        return run_federation(job, dataclasses.replace(self._data, train=chosen), seed=seed).losses(self.rows)

@@ -17,15 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_runtime.data.dataset import Client, Federation, Rows
+from fl_runtime.data.dataset import Client, Dataset, Rows
+from fl_runtime.data.federation import federate
 from fl_runtime.evaluation.catalogue import UNSEEN, build_defence
 from fl_runtime.evaluation.cells import Part, TrainingJob
 from fl_runtime.evaluation.settings import NONE
-from fl_runtime.evaluation.world import World, value_range
+from fl_runtime.evaluation.world import World, dataset, value_range
 from fl_runtime.experiment import Experiment
 from fl_runtime.metrics import SMALLEST_PROBABILITY
 from fl_runtime.models import build as build_model
-from fl_runtime.run import Prepared, Rounds, load_federation, prepare
+from fl_runtime.run import Prepared, Rounds, prepare
 from fl_runtime.seeds import derive
 from fl_runtime.site import Site
 from fl_runtime.task import Task
@@ -58,7 +59,7 @@ def train(job: TrainingJob) -> dict[str, Any]:
     Raises:
         Refused, InvalidUpdate, Aborted: as `fl_runtime.run.run_experiment` does.
     """
-    done = run_federation(job, seed=derive(job.world.seed, "training", job.repeat))
+    done = run_federation(job, dataset(job.world), seed=derive(job.world.seed, "training", job.repeat))
     flatten, outcomes = done.prepared.layout.flatten, done.rounds.outcomes
     scores = done.rounds.evaluate().overall
     meters = [outcome.meters[name] for outcome in outcomes for name in outcome.result.contributors]
@@ -77,11 +78,11 @@ def train(job: TrainingJob) -> dict[str, Any]:
     }
 
 
-def run_federation(job: TrainingJob, *, seed: int, federation: Federation | None = None) -> Trained:
-    """All rounds of a job, on its own data or on another federation's."""
-    world = job.world
+def run_federation(job: TrainingJob, data: Dataset, *, seed: int) -> Trained:
+    """All rounds of a job on some data, dealt to the job's clients."""
+    world, settings = job.world, job.world.data
     experiment = _experiment(world, job.backend, seed)
-    federation = federation or load_federation(experiment)
+    federation = federate(data, settings.partition, clients=settings.count, seed=seed, arguments=settings.arguments)
     defence = build_defence(job.defence.kind, job.defence.parameters)
     prepared = prepare(
         experiment,

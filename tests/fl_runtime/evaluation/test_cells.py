@@ -121,3 +121,23 @@ def test_axes_that_an_attack_ignores_are_in_none_of_its_rows(settings) -> None:
     (labels, *_) = (row for row in rows if row.attack.kind == "labels")
     assert "labels" not in labels.axes
     assert labels.axes["clients"] == 3
+
+
+def test_victims_and_training_rows_are_of_one_draw_of_the_data(settings, real_data, monkeypatch) -> None:
+    """With `data.limit` the rows themselves are drawn: a model must not be trained on other rows than are attacked."""
+    from fl_runtime.evaluation import training
+
+    path = real_data / "pneumoniamnist" / "pneumoniamnist_subset.npz"
+    evaluation = settings("data.dataset=medmnist", f"data.path={path}", "data.limit=300")
+    job = expand(evaluation)[0].training()
+    trained: list[np.ndarray] = []
+    prepare = training.prepare
+
+    def noted(experiment, *, federation, **more):
+        trained.extend(client.train.features for client in federation.clients)
+        return prepare(experiment, federation=federation, **more)
+
+    monkeypatch.setattr(training, "prepare", noted)
+    training.train(job.model_copy(update={"repeat": 1}))
+    ours = {row.tobytes() for row in np.concatenate(trained)}
+    assert ours == {row.tobytes() for row in dataset(job.world).train.features}
