@@ -38,6 +38,11 @@ class Point:
     hollow: bool = False
 
 
+def ends(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """Of an interval, or None where none can be stated."""
+    return None if low is None or high is None else (low, high)
+
+
 @dataclass(frozen=True)
 class Scale:
     """Values to pixels along one axis."""

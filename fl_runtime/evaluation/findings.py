@@ -2,60 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fl_runtime.evaluation import words
+from fl_runtime.evaluation.cells import Cell
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.families import FAMILIES
+from fl_runtime.evaluation.families import FAMILIES, Traits
+from fl_runtime.evaluation.protections import Group, by_protection, cohort, has_backend, has_defence, share
 from fl_runtime.evaluation.rows import Row
-from fl_runtime.evaluation.settings import NONE, PLAIN
-
-RANK = ("leaks", "partly", "not shown", "nothing", "inconclusive", "unsupported")
 
 
 @dataclass(frozen=True)
-class Protection:
-    """One combination of backend and defence, and its worst conclusive row: what got out, what it costs.
+class Verdicts:
+    """What was tried of one family of attacks: a group for each protection, in the order of the file."""
 
-    `worst` is of a single party, `colluding` of several that pool what they see, if that was tried. `rows` counts all,
-    `inconclusive` and `unsupported` those that say nothing.
-    """
-
-    name: str
-    worst: Row
-    colluding: Row | None
-    rows: int
-    inconclusive: int
-    unsupported: int
+    traits: Traits
+    groups: list[Group]
 
 
-def protections(finished: Finished) -> list[Protection]:
-    """In the order of the file."""
-    groups: dict[str, list[Row]] = {}
-    for row in finished.rows:
-        groups.setdefault(words.protection(row.cell), []).append(row)
-    found = []
-    for name, rows in groups.items():
-        kinds = [row.verdict for row in rows]
-        alone = [row for row in rows if not row.collusion]
-        together = [row for row in rows if row.collusion]
-        found.append(
-            Protection(
-                name,
-                worst_of(alone or together),
-                worst_of(together) if together else None,
-                len(rows),
-                kinds.count("inconclusive"),
-                kinds.count("unsupported"),
-            )
-        )
-    return found
-
-
-def worst_of(rows: Iterable[Row]) -> Row:
-    """The row that shows the most: a conclusive one if there is any."""
-    return min(rows, key=lambda row: (RANK.index(row.verdict), -(row.success.value if row.success else 0.0)))
+def verdicts(finished: Finished) -> list[Verdicts]:
+    """By what was recovered, since shares of different things do not compare."""
+    return [
+        Verdicts(FAMILIES[name], groups)
+        for name in FAMILIES
+        if (groups := by_protection(row for row in finished.rows if row.cell.family == name))
+    ]
 
 
 @dataclass(frozen=True)
@@ -72,65 +45,69 @@ class Finding:
 
 def sentences(finished: Finished) -> list[Finding]:
     """The report's summary, most important first."""
-    inversions = [row for row in finished.rows if row.cell.family == "inversion"]
-    alone = [row for row in inversions if not row.collusion]
-    lines = [
-        _group("Nothing protects the update", [row for row in alone if _is_bare(row)], named=False),
-        _group("Backends, against one curious party", [row for row in alone if _is_backend(row)]),
-        _group(
-            "Backends, once several parties pool what they see",
-            [row for row in inversions if row.collusion and _is_backend(row)],
-        ),
-        _group("Defences without a backend", [row for row in alone if _is_defence(row)]),
-        _group("Defences with a backend", [row for row in alone if _is_both(row)]),
-    ]
-    for family, traits in FAMILIES.items():
-        if family != "inversion":
-            lines.append(_group(traits.title, [row for row in finished.rows if row.cell.family == family]))
+    lines = []
+    for name, traits in FAMILIES.items():
+        rows = [row for row in finished.rows if row.cell.family == name]
+        alone, together = ([row for row in rows if row.collusion == many] for many in (False, True))
+        bare, backends, defences, both = (
+            [row for row in alone if (has_backend(row), has_defence(row)) == kind]
+            for kind in ((False, False), (True, False), (False, True), (True, True))
+        )
+        if name == "inversion":
+            lines += [
+                _found("Nothing protects the update", bare, name=_unnamed),
+                _found("Backends, against one curious party", backends),
+                _found("Once several parties pool what they see", together),
+                _found("Defences without a backend", defences, name=words.defence),
+                _found("Defences with a backend", both),
+            ]
+        else:
+            pooled = f"{traits.title}, once several parties pool what they see"
+            lines += [_found(traits.title, alone), _found(pooled, together)]
     lines.append(_unclear(finished.rows))
     return [line for line in lines if line.parts]
 
 
-def _is_bare(row: Row) -> bool:
-    return row.cell.defence.label == NONE and row.cell.backend.kind == PLAIN
+def _unnamed(cell: Cell) -> str:
+    return ""
 
 
-def _is_backend(row: Row) -> bool:
-    return row.cell.defence.label == NONE and row.cell.backend.kind != PLAIN
+def _found(title: str, rows: Sequence[Row], *, name: Callable[[Cell], str] = words.protection) -> Finding:
+    """What leaked most under each protection, by the view that it leaves; among equal views the leakiest first."""
+    views: dict[str, list[Group]] = {}
+    for group in sorted(by_protection(rows, cohort), key=lambda group: cohort(group.rows[0]) or math.inf):
+        views.setdefault(words.view(group.clearest), []).append(group)
+    reads = {group.name for view, groups in views.items() if view != words.NO_UPDATE for group in groups}
+    said = {}
+    for view, groups in views.items():
+        news = [group for group in groups if view != words.NO_UPDATE or group.name not in reads]
+        if news:
+            said[view] = _by_share(news, name)
+    counted = f"share {rows[0].cell.traits.recovered}" if rows else ""
+    if len(said) == 1:
+        ((view, parts),) = said.items()
+        return Finding(title, f"{counted} out of {view}", tuple(parts))
+    return Finding(title, counted, tuple(f"out of {view}: {'; '.join(parts)}" for view, parts in said.items()))
 
 
-def _is_defence(row: Row) -> bool:
-    return row.cell.defence.label != NONE and row.cell.backend.kind == PLAIN
-
-
-def _is_both(row: Row) -> bool:
-    return row.cell.defence.label != NONE and row.cell.backend.kind != PLAIN
-
-
-def _group(title: str, rows: Sequence[Row], *, named: bool = True) -> Finding:
-    """The worst row of each protection, the leakiest first; without rows, no parts."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.cell.defence.label if _is_defence(row) else words.protection(row.cell), []).append(row)
-    worst = [(name, worst_of(found)) for name, found in groups.items()]
+def _by_share(groups: Sequence[Group], name: Callable[[Cell], str]) -> list[str]:
+    """`smpc, ckks: 88 %`, the leakiest first; those with equal figures together."""
     shown: dict[str, list[str]] = {}
-    for name, row in sorted(worst, key=lambda pair: -(pair[1].success.value if pair[1].success else -1.0)):
-        shown.setdefault(_said(row), []).append(name)
-    parts = (f"{', '.join(names)}: {said}" if named else said for said, names in shown.items())
-    return Finding(title, f"share {rows[0].cell.traits.recovered}" if rows else "", tuple(parts))
+    for group in sorted(groups, key=lambda group: -share(group.clearest)):
+        shown.setdefault(_said(group.clearest), []).append(name(group.cell))
+    return [f"{', '.join(names)}: {said}" if any(names) else said for said, names in shown.items()]
 
 
 def _said(row: Row) -> str:
     if row.verdict in ("inconclusive", "unsupported", "nothing"):
         return words.VERDICTS[row.verdict]
-    out_of = f" out of {words.view(row)}" if row.cell.family != "membership" else ""
-    return words.figure(row.success, share=True) + out_of + (", not told from chance" * (row.verdict == "not shown"))
+    return words.figure(row.success, share=True) + (", not told from chance" * (row.verdict == "not shown"))
 
 
 def _unclear(rows: Sequence[Row]) -> Finding:
     unclear = sum(row.verdict == "inconclusive" for row in rows)
     text = (
         f"{unclear} of {len(rows)} rows, of which nothing follows: their attack failed on the undefended control as "
-        "well, or the interval of what it recovers is too wide to tell"
+        "well, or the interval of what it recovers is too wide to tell, or all that is seen is zero"
     )
     return Finding("Inconclusive", "", (text,) if unclear else ())

@@ -9,7 +9,7 @@ from typing import Any
 from fl_runtime.evaluation import words
 from fl_runtime.evaluation.checklist import checklist
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.findings import protections, sentences
+from fl_runtime.evaluation.findings import Verdicts, sentences, verdicts
 
 
 def to_markdown(finished: Finished, report: dict[str, Any]) -> str:
@@ -26,25 +26,7 @@ def to_markdown(finished: Finished, report: dict[str, Any]) -> str:
         "",
         "## Verdicts",
         "",
-        *_table(
-            ["protection", "verdict", "worst row", "share recovered", f"utility ({terms.utility})", "upload a round",
-             "rows", "inconclusive", "not run"],
-            [
-                [
-                    found.name,
-                    words.VERDICTS[found.worst.verdict],
-                    f"{found.worst.cell.attack.label}; {found.worst.cell.setting.adversary}",
-                    words.figure(found.worst.success, share=True),
-                    words.figure(found.worst.utility, share=True),
-                    words.size(found.worst.upload_bytes),
-                    str(found.rows),
-                    str(found.inconclusive),
-                    str(found.unsupported),
-                ]
-                for found in protections(finished)
-            ],
-        ),
-        "",
+        *(line for tried in verdicts(finished) for line in _verdicts(tried, terms.utility)),
         "## Who sees what",
         "",
         *_table(
@@ -59,7 +41,7 @@ def to_markdown(finished: Finished, report: dict[str, Any]) -> str:
         "## All rows",
         "",
         *_table(
-            ["protection", "attack", "setting", "adversary reads", "verdict", "recovered", "PSNR", "worst"],
+            ["protection", "attack", "setting", "adversary reads", "verdict", "recovered", "PSNR", "clearest"],
             [
                 [
                     words.protection(row.cell),
@@ -67,9 +49,9 @@ def to_markdown(finished: Finished, report: dict[str, Any]) -> str:
                     words.setting(row.cell),
                     f"{row.cell.setting.adversary}: {'; '.join(row.first.sees) or 'no update'}",
                     words.VERDICTS[row.verdict] + (f": {row.problem}" if row.problem else ""),
-                    words.figure(row.success, share=True),
-                    words.figure(row.figures.get("psnr_db"), share=False),
-                    words.figure(row.figures.get("psnr_db_worst"), share=False),
+                    words.figure(words.shown(row).get(row.cell.traits.success), share=True),
+                    words.figure(words.shown(row).get("psnr_db"), share=False),
+                    words.figure(words.shown(row).get("psnr_db_worst"), share=False),
                 ]
                 for row in finished.rows
             ],
@@ -77,7 +59,7 @@ def to_markdown(finished: Finished, report: dict[str, Any]) -> str:
         "",
         "## What is shown, of 22 points",
         "",
-        *(f"{n}. {_plain(point.text)}: {_plain(point.evidence) or 'not in this evaluation'}"
+        *(f"{n}. {_plain(point.text)}: {_plain(point.in_words)}"
           for n, point in enumerate(checklist(finished), 1)),
         "",
         "## Reproduce",
@@ -89,6 +71,31 @@ def to_markdown(finished: Finished, report: dict[str, Any]) -> str:
         + ".",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _verdicts(tried: Verdicts, utility: str) -> list[str]:
+    heads = ["protection", "verdict", "recovered", "out of", "by", "clearest PSNR", f"utility ({utility})",
+             "upload a round", "with colluders", "rows", "inconclusive", "not run"]  # fmt: skip
+    lines = []
+    for group in tried.groups:
+        alone, together, row = group.alone, group.together, (group.alone or group).clearest
+        lines.append(
+            [
+                group.name,
+                words.VERDICTS[row.verdict] if alone else "no party tried alone",
+                words.figure(alone.recovered, share=True) if alone else "–",
+                words.view(row) if alone else "–",
+                f"{row.cell.attack.label}, {row.cell.setting.adversary}" if alone else "–",
+                words.figure(alone.largest("psnr_db_worst"), share=False) if alone else "–",
+                words.figure(row.utility, share=True),
+                words.size(row.upload_bytes),
+                words.figure(together.recovered, share=True) if together else "not tried",
+                str(len(group.rows)),
+                str(group.count("inconclusive")),
+                str(group.count("unsupported")),
+            ]
+        )
+    return [f"{tried.traits.title}: share {tried.traits.recovered}", "", *_table(heads, lines), ""]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

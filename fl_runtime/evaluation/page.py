@@ -10,10 +10,12 @@ from fl_runtime.evaluation import words
 from fl_runtime.evaluation.checklist import MALICIOUS, checklist
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.figures import key_mark
-from fl_runtime.evaluation.findings import protections, sentences, worst_of
+from fl_runtime.evaluation.findings import sentences, verdicts
 from fl_runtime.evaluation.pictures import chosen
+from fl_runtime.evaluation.protections import by_protection
 from fl_runtime.evaluation.rows import Figure, Row
-from fl_runtime.evaluation.tables import all_curves, frontier_drawing, frontier_points, heat_map, roc_curve
+from fl_runtime.evaluation.sweeps import all_curves, roc_curve
+from fl_runtime.evaluation.tables import frontier_drawing, frontier_points, heat_map
 from secagg.errors import Refused
 
 COLUMNS = ("psnr_db", "psnr_db_median", "psnr_db_p90", "psnr_db_worst", "ssim", "lpips", "mse", "rdlv",
@@ -39,6 +41,8 @@ def to_html(finished: Finished, report: dict[str, Any]) -> str:
         "plain": _plain,
         "size": words.size,
         "percent": words.percent,
+        "view": words.view,
+        "decibels": _decibels,
     }
     template = environment.from_string(text["report.html.j2"])
     return template.render(css=text["report.css"], js=text["report.js"], **_context(finished, report))
@@ -46,7 +50,7 @@ def to_html(finished: Finished, report: dict[str, Any]) -> str:
 
 def _context(finished: Finished, report: dict[str, Any]) -> dict[str, Any]:
     terms = finished.evaluation.evaluation
-    marks = frontier_points(finished)
+    points = frontier_points(finished)
     columns = [name for name in COLUMNS if any(name in row.figures for row in finished.rows)]
     lines = [_line(row, details, columns) for row, details in zip(finished.rows, report["details"], strict=True)]
     return {
@@ -55,12 +59,13 @@ def _context(finished: Finished, report: dict[str, Any]) -> dict[str, Any]:
         "evaluation": finished.evaluation,
         "report": report,
         "sentences": sentences(finished),
-        "verdicts": protections(finished),
+        "verdicts": verdicts(finished),
         "verdict_words": words.VERDICTS,
         "protections": _sees(report),
         "heat": heat_map(finished),
-        "marks": marks,
-        "frontier": frontier_drawing(finished, marks) if marks else "",
+        "marks": points.marks,
+        "left_out": points.left_out,
+        "frontier": frontier_drawing(finished, points.marks) if points.marks else "",
         "galleries": _galleries(finished),
         "curves": all_curves(finished),
         "key_mark": key_mark,
@@ -77,6 +82,7 @@ def _context(finished: Finished, report: dict[str, Any]) -> dict[str, Any]:
 
 def _line(row: Row, details: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     """One line of the big table."""
+    figures = words.shown(row)
     return {
         "row": row,
         "details": details,
@@ -86,11 +92,12 @@ def _line(row: Row, details: dict[str, Any], columns: Sequence[str]) -> dict[str
         "verdict": row.verdict,
         "verdict_words": words.VERDICTS[row.verdict],
         "threat_model": details["threat_model"],
-        "success": row.success,
-        "figures": [(words.METRICS[name], row.figures.get(name), words.is_share(name, row)) for name in columns],
+        "success": figures.get(row.cell.traits.success),
+        "figures": [(words.METRICS[name], figures.get(name), words.is_share(name, row)) for name in columns],
         "iterations": details["iterations"],
-        "converged": row.figures.get("converged"),
+        "converged": figures.get("converged"),
         "notes": details["notes"],
+        "blank": row.first.kind == "blank",
     }
 
 
@@ -100,26 +107,26 @@ def _sees(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _galleries(finished: Finished) -> list[dict[str, Any]]:
-    """For each protection the pictures of the row that shows the most."""
-    groups: dict[str, list[Row]] = {}
-    for row in finished.rows:
-        if row.cell.family == "inversion" and row.first.kind == "measured" and row.problem is None:
-            groups.setdefault(words.protection(row.cell), []).append(row)
+    """For each protection the pictures of the row with the clearest image that one party alone rebuilt."""
     found = []
-    for name, rows in groups.items():
-        worst = worst_of(rows)
-        if pairs := chosen(worst):
+    for group in by_protection(row for row in finished.rows if row.cell.family == "inversion" and _has_pictures(row)):
+        row = (group.alone or group).most("psnr_db_worst")
+        if row is not None:
             found.append(
                 {
-                    "protection": name,
-                    "setting": words.setting(worst.cell),
-                    "attack": worst.cell.attack.label,
-                    "adversary": worst.cell.setting.adversary,
-                    "sees": "; ".join(worst.first.sees),
-                    "pairs": pairs,
+                    "protection": group.name,
+                    "setting": words.setting(row.cell),
+                    "attack": row.cell.attack.label,
+                    "adversary": row.cell.setting.adversary,
+                    "sees": "; ".join(row.first.sees),
+                    "pairs": chosen(row),
                 }
             )
     return found
+
+
+def _has_pictures(row: Row) -> bool:
+    return bool(words.shown(row)) and any(measured.pictures is not None for measured in row.measured)
 
 
 def _best(search: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -136,6 +143,10 @@ def _share(found: Figure | None) -> str:
 
 def _plain(found: Figure | None) -> str:
     return _in_two_lines(words.figure(found, share=False))
+
+
+def _decibels(found: Figure | None) -> str:
+    return "–" if found is None else f"{words.number(found.value)}{words.NBSP}dB"
 
 
 def _in_two_lines(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Originals and reconstructions as PNG data URIs, and which of them a report shows: best, median and worst."""
+"""Originals and reconstructions as PNG data URIs, and which of them a report shows: clearest, median, poorest."""
 
 from __future__ import annotations
 
@@ -26,10 +26,7 @@ class Pair:
 
 
 def chosen(row: Row) -> list[Pair]:
-    """The best, the median and the worst reconstruction of a row by PSNR; nothing where it has no pictures.
-
-    Best is the attacker's: the most that leaked.
-    """
+    """The clearest, the median and the poorest reconstruction of a row by PSNR; nothing where it has no pictures."""
     pairs: list[tuple[float, float, Any]] = []
     for measured in row.measured:
         if measured.pictures is not None:
@@ -38,7 +35,7 @@ def chosen(row: Row) -> list[Pair]:
     if not pairs:
         return []
     pairs.sort(key=lambda pair: -pair[0])
-    places = {"best": 0, "median": len(pairs) // 2, "worst": len(pairs) - 1}
+    places = {"clearest": 0, "median": len(pairs) // 2, "poorest": len(pairs) - 1}
     return [
         Pair(what, png(pairs[place][2][0]), png(pairs[place][2][1]), pairs[place][0], pairs[place][1])
         for what, place in places.items()

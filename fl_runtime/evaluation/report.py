@@ -7,12 +7,12 @@ combination, in words), `sees`, `datasheets`, `trainings`, `settings`, `damaged`
 from __future__ import annotations
 
 import hashlib
-import math
 from typing import Any
 
 from fl_runtime.evaluation import words
+from fl_runtime.evaluation.audit import lower_bound, spent
 from fl_runtime.evaluation.cache import versions
-from fl_runtime.evaluation.cells import Cell, key, repeats
+from fl_runtime.evaluation.cells import key, repeats
 from fl_runtime.evaluation.checklist import checklist
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.rows import Figure, Row
@@ -21,7 +21,6 @@ from secagg import registry
 from secagg.record import canonical_json
 
 SCHEMA = "secagg.report/1"
-NO_AUDIT = "no audit was run"
 
 
 def to_json(finished: Finished, *, command: str) -> dict[str, Any]:
@@ -41,7 +40,7 @@ def to_json(finished: Finished, *, command: str) -> dict[str, Any]:
         "datasheets": {label: _datasheet(finished, label) for label in finished.backends},
         "trainings": _trainings(finished),
         "damaged": list(finished.damaged),
-        "checklist": [vars(point) for point in checklist(finished)],
+        "checklist": [vars(point) | {"complete": point.complete} for point in checklist(finished)],
     }
 
 
@@ -85,6 +84,7 @@ def _details(row: Row) -> dict[str, Any]:
         "threat_model": words.threat_model(row),
         "success_metric": row.cell.traits.success,
         "by_chance": row.by_chance,
+        "reads": row.first.kind,
         "updates_in_view": row.first.cohort,
         "utility": None if row.utility is None else vars(row.utility),
         "iterations": sum(m.iterations for m in row.measured),
@@ -113,36 +113,12 @@ def _trainings(finished: Finished) -> list[dict[str, Any]]:
 
 def _datasheet(finished: Finished, label: str) -> dict[str, Any]:
     """What the backend promises, and the privacy that its trainings spent."""
-    row: Cell = next(row.cell for row in finished.rows if row.cell.backend.label == label)
-    parameters = registry.for_rounds(row.backend.kind, row.backend.parameters, row.world.rounds)
-    composition = registry.build(row.backend.kind, parameters)
+    backend, rounds = finished.backends[label].backend, finished.evaluation.evaluation.rounds
+    composition = registry.build(backend.kind, registry.for_rounds(backend.kind, backend.parameters, rounds))
     return {
-        "backend": row.backend.kind,
-        "parameters": dict(row.backend.parameters),
+        "backend": backend.kind,
+        "parameters": dict(backend.parameters),
         "guarantees": composition.guarantees.to_json(),
-        "differential_privacy": finished.results[key(row.training())]["spent"],
-        "empirical_lower_bound": _lower_bound(finished, label),
+        "differential_privacy": spent(finished, backend),
+        "empirical_lower_bound": lower_bound(finished, backend),
     }
-
-
-def _lower_bound(finished: Finished, label: str) -> float | str:
-    """The largest epsilon that the first membership attack on this backend refutes at 95 %, or why there is none.
-
-    Hits and false alarms of a threshold set on other rows, by their intervals. A row is replaced, which is one unit
-    removed and one added: hits are at most e^(2 epsilon) false alarms and (1 + e^epsilon) delta. Rows of one training
-    are taken as independent. Only the first attack counts: the best of several would want a wider interval.
-    """
-    for row in finished.rows:
-        hit, wrong = row.figures.get("found"), row.figures.get("false_alarms")
-        if row.cell.backend.label == label and row.cell.family == "membership" and hit and wrong:
-            spent = finished.results[key(row.cell.training())]["spent"]
-            return refuted_epsilon(hit.low or 0.0, wrong.high or 1.0, delta=0.0 if spent is None else spent["delta"])
-    return NO_AUDIT
-
-
-def refuted_epsilon(hits: float, false_alarms: float, *, delta: float) -> float:
-    """The epsilon at which `hits` = e^(2 epsilon) `false_alarms` + (1 + e^epsilon) `delta`, or 0."""
-    if hits <= false_alarms + 2 * delta:
-        return 0.0
-    root = math.sqrt(delta * delta + 4 * false_alarms * (hits - delta))
-    return math.log((root - delta) / (2 * false_alarms))

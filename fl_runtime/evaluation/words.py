@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fl_runtime.evaluation.cells import Cell
+from fl_runtime.evaluation.cells import Cell, Part
 from fl_runtime.evaluation.rows import Figure, Row, Verdict
-from fl_runtime.evaluation.settings import NONE
+from fl_runtime.evaluation.settings import NONE, PLAIN
 
-NBSP = "\u00a0"
+NBSP, NO_UPDATE = "\u00a0", "no update"
 METRICS = {
     "psnr_db": "PSNR, dB",
     "psnr_db_median": "PSNR, median",
     "psnr_db_p90": "PSNR, 90th percentile",
-    "psnr_db_worst": "PSNR, worst",
+    "psnr_db_worst": "PSNR, clearest",
     "ssim": "SSIM",
     "lpips": "LPIPS",
     "mse": "mean squared error",
@@ -84,8 +84,18 @@ def size(count: float | None) -> str:
 
 def protection(cell: Cell) -> str:
     """Backend and defence in a few words."""
-    defence = cell.defence.label
-    return cell.backend.label if defence == NONE else f"{cell.backend.label} + {defence}"
+    backend = _name(cell.backend, PLAIN)
+    return backend if cell.defence.kind == NONE else f"{backend} + {defence(cell)}"
+
+
+def defence(cell: Cell) -> str:
+    """The defence alone, where it is clear what is around it."""
+    return _name(cell.defence, NONE)
+
+
+def _name(part: Part, nothing: str) -> str:
+    """A label; with its kind where it is the word for no protection and stands for one."""
+    return f"{part.label} ({part.kind})" if part.label == nothing != part.kind else part.label
 
 
 def setting(cell: Cell) -> str:
@@ -115,14 +125,22 @@ def threat_model(row: Row) -> str:
         knows += {"known": ["the labels"], "inferred": ["labels it infers itself"], "unknown": []}[cell.setting.labels]
     if axes.get("statistics") == "known":
         knows.append("the batch's BatchNorm statistics")
-    if cell.defence.label != NONE and axes.get("adaptive"):
+    if cell.defence.kind != NONE and axes.get("adaptive"):
         knows.append("the defence and its settings")
-    read = "; ".join(row.first.sees) or "no update"
+    read = "; ".join(row.first.sees) or NO_UPDATE
     return f"{cell.setting.adversary}; reads {read}; knows the model{', ' if knows else ''}{', '.join(knows)}"
 
 
 def view(row: Row) -> str:
     """What is read, as far as sizes go: single updates, sums of so many, or a whole model."""
-    if row.first.cohort <= 1 or row.verdict == "nothing":
-        return "; ".join(row.first.sees)
-    return f"sums of {row.first.cohort}"
+    cohort = max(measured.cohort for measured in row.measured)
+    if row.verdict == "nothing":
+        return NO_UPDATE
+    if cohort > 1:
+        return f"sums of {cohort}"
+    return "single updates" if cohort else "; ".join(row.first.sees) or NO_UPDATE
+
+
+def shown(row: Row) -> Mapping[str, Figure]:
+    """The figures of a row that say something of an update: none where what was scored is a guess, for want of one."""
+    return row.figures if any(measured.kind == "measured" for measured in row.measured) else {}

@@ -10,10 +10,11 @@ import click.testing
 import jsonschema
 import pytest
 
+from fl_runtime.evaluation.audit import refuted_epsilon
 from fl_runtime.evaluation.cli import evaluate as command
 from fl_runtime.evaluation.evaluate import Finished, evaluate
 from fl_runtime.evaluation.markdown import _plain, to_markdown
-from fl_runtime.evaluation.report import config_digest, refuted_epsilon, to_json
+from fl_runtime.evaluation.report import config_digest, to_json
 from secagg.errors import Refused
 
 COMMAND = "secagg evaluate tiny.toml"
@@ -210,8 +211,16 @@ def test_text_of_the_evaluation_is_escaped_in_markdown(finished: Finished) -> No
 def test_the_checklist_is_of_the_rows_and_admits_what_is_missing(report: dict) -> None:
     points = report["checklist"]
     assert len(points) == 22
-    found = {point["text"].split()[0]: point["evidence"] for point in points}
-    assert found["Untrained,"] == "stages: untrained, half, trained"
-    assert (found["BatchNorm"], found["Membership"], found["Three"]) == ("", "", "")
-    text = points[5]["text"]
-    assert text.startswith("BatchNorm")
+    found = {point["text"].split()[0]: point for point in points}
+    assert found["Untrained,"]["evidence"] == "stages: untrained, half, trained"
+    assert found["Untrained,"]["complete"]
+    for first, evidence, missing in (
+        ("Labels", "labels: known", ["inferred", "unknown"]),
+        ("BatchNorm", "", ["known", "running", "withheld"]),
+        ("Sweeps", "updates in the sum: 1, 3", ["images", "local epochs"]),
+        ("Three", "2 repeats of 3 images", ["3 repeats", "10 images in each"]),
+        ("Membership", "", ["1 %", "0.1 %"]),
+        ("Epsilon,", "noisy: epsilon 1.06 at delta 1e-05", ["an audited lower bound under noisy"]),
+    ):
+        assert (found[first]["evidence"], found[first]["missing"]) == (evidence, missing)
+        assert not found[first]["complete"]
