@@ -297,6 +297,11 @@ def large_epsilon(spent: float) -> tuple[str, ...]:
     )
 
 
+def no_guarantee(delta: float) -> tuple[str, ...]:
+    """A sentence where a delta leaves no claim at all, at 1; empty below."""
+    return () if delta < 1 else ("delta is 1: no guarantee, whatever epsilon is",)
+
+
 def _gaussian_epsilon(signal: float, delta: float) -> float:
     """Epsilon of one continuous Gaussian release of sensitivity `signal` standard deviations, rounded up."""
     from dp_accounting import get_epsilon_gaussian

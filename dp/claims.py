@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dp.accountant import Adjacency, PrivacySpent, account, solve_noise_multiplier
+from dp.accountant import Adjacency, PrivacySpent, account, no_guarantee, solve_noise_multiplier
 from dp.clipping import ROUNDING_MISSED
 from dp.distributed import SKELLAM_ACCOUNTANT, skellam_epsilon, solve_skellam
 from dp.placement import Placement, Where
@@ -81,12 +81,14 @@ def claim(
     if placement.mechanism == "skellam":
         epsilon = skellam_epsilon(multiplier, rounds, delta=delta)
         spent = replace(spent, epsilon=epsilon, accountant=SKELLAM_ACCOUNTANT)
+    whole_delta = _whole_delta(placement, spent, rounds)
     spent = replace(
         spent,
         noise=noise_name(placement),
         adjacency=adjacency(placement),
-        delta=_whole_delta(placement, spent, rounds),
+        delta=whole_delta,
         assumptions=(*spent.assumptions, *_assumed(placement)),
+        warnings=(*spent.warnings, *no_guarantee(whole_delta)),
     )
     stated = spent.to_json()
     if sampled:

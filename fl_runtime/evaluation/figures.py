@@ -36,6 +36,7 @@ class Point:
     label: str = ""
     size: float = 5.0
     hollow: bool = False
+    colour: int = 0
 
 
 def ends(low: float | None, high: float | None) -> tuple[float, float] | None:
@@ -66,14 +67,14 @@ class Scale:
 
 
 def frontier(points: Sequence[Point], *, x_label: str, y_label: str, name: str) -> str:
-    """Leakage against utility: one numbered mark for each point, its size the cost."""
+    """Leakage against utility: one numbered mark for each point, its size the cost, equal colours for equals."""
     reach = [end for point in points for end in (point.x, *(point.x_ends or ()))]
     low, high = max(0.0, math.floor(20 * min(reach) - 0.5) / 20), min(1.0, math.ceil(20 * max(reach) + 0.5) / 20)
     x, y = Scale(low, max(high, low + 0.1), LEFT, WIDTH - 3 * RIGHT), Scale(0, 1, HEIGHT - BOTTOM - LINE, 3 * LINE)
     marks = []
-    for place, point in enumerate(sorted(points, key=lambda point: -point.size)):
+    for point in sorted(points, key=lambda point: -point.size):
         at_x, at_y = x(point.x), y(point.y)
-        marks.append(f'<g class="series s{place % SHAPES}">')
+        marks.append(f'<g class="series s{point.colour % SHAPES}">')
         if point.y_ends:
             marks.append(_line(at_x, y(point.y_ends[0]), at_x, y(point.y_ends[1]), "whisker"))
         if point.x_ends:
@@ -139,6 +140,14 @@ def key_mark(place: int) -> str:
     shape = _shape(place, 8, 8, hollow=False)
     return (
         f'<svg class="key" viewBox="0 0 16 16" aria-hidden="true"><g class="series s{place % SHAPES}">{shape}</g></svg>'
+    )
+
+
+def key_dot(colour: int) -> str:
+    """The mark of a colour of the frontier, for the table below it."""
+    return (
+        f'<svg class="key" viewBox="0 0 16 16" aria-hidden="true"><g class="series s{colour % SHAPES}">'
+        f'<circle class="mark" cx="8" cy="8" r="5"/></g></svg>'
     )
 
 

@@ -93,15 +93,20 @@ def _found(title: str, rows: Sequence[Row], *, name: Callable[[Cell], str] = wor
 def _by_share(groups: Sequence[Group], name: Callable[[Cell], str]) -> list[str]:
     """`smpc, ckks: 88 %`, the leakiest first; those with equal figures together."""
     shown: dict[str, list[str]] = {}
+    failed = [group.clearest.success for group in groups if group.clearest.verdict == "not shown"]
+    highest = max((found.high for found in failed if found and found.high is not None), default=None)
     for group in sorted(groups, key=lambda group: -share(group.clearest)):
-        shown.setdefault(_said(group.clearest), []).append(name(group.cell))
+        shown.setdefault(_said(group.clearest, highest), []).append(name(group.cell))
     return [f"{', '.join(names)}: {said}" if any(names) else said for said, names in shown.items()]
 
 
-def _said(row: Row) -> str:
+def _said(row: Row, highest: float | None) -> str:
+    """What came out; what is not told from chance together, by the highest end of an interval."""
+    if row.verdict == "not shown" and highest is not None:
+        return f"not told from chance, at most {words.percent(highest)}"
     if row.verdict in ("inconclusive", "unsupported", "nothing"):
         return words.VERDICTS[row.verdict]
-    return words.figure(row.success, share=True) + (", not told from chance" * (row.verdict == "not shown"))
+    return words.figure(row.success, share=True)
 
 
 def _unclear(rows: Sequence[Row]) -> Finding:

@@ -9,7 +9,7 @@ from typing import Any
 from fl_runtime.evaluation import words
 from fl_runtime.evaluation.checklist import MALICIOUS, checklist
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.figures import key_mark
+from fl_runtime.evaluation.figures import key_dot, key_mark
 from fl_runtime.evaluation.findings import sentences, verdicts
 from fl_runtime.evaluation.pictures import chosen
 from fl_runtime.evaluation.protections import by_protection
@@ -69,6 +69,7 @@ def _context(finished: Finished, report: dict[str, Any]) -> dict[str, Any]:
         "galleries": _galleries(finished),
         "curves": all_curves(finished),
         "key_mark": key_mark,
+        "key_dot": key_dot,
         "lines": lines,
         "has_lpips": "lpips" in columns,
         "malicious": [line for line in lines if line["family"] in MALICIOUS],

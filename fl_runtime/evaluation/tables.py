@@ -10,7 +10,7 @@ from fl_runtime.evaluation import words
 from fl_runtime.evaluation.cells import key
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.figures import Point, ends, frontier
-from fl_runtime.evaluation.protections import by_protection, cohort
+from fl_runtime.evaluation.protections import Group, by_protection, cohort
 from fl_runtime.evaluation.rows import Figure, Row
 
 Place = tuple[str, str, str]
@@ -35,11 +35,15 @@ class Heat:
 
 @dataclass(frozen=True)
 class Mark:
-    """One point of the frontier: a protection, what one party reads under it, and what leaks, is of use, is sent."""
+    """One point of the frontier: a protection, what one party reads under it, and what leaks, is of use, is sent.
+
+    Marks of one view have one colour.
+    """
 
     number: int
     protection: str
     view: str
+    colour: int
     leak: Figure
     utility: Figure
     upload_bytes: float
@@ -57,10 +61,12 @@ class Frontier:
 def heat_map(finished: Finished) -> Heat:
     """The largest share of victims that each attack recovers, over all settings that were tried."""
     columns = {_column(row): row.cell for row in finished.rows}
-    lines = []
+    lines: list[tuple[str, str, list[HeatCell | None]]] = []
     for line in by_protection(finished.rows, lambda row: row.cell.setting.adversary):
-        fields = {column: line.where(lambda row, column=column: _column(row) == column) for column in columns}
-        cells = [None if group is None else _heat_cell(group.clearest) for group in fields.values()]
+        fields: dict[Place, list[Row]] = {column: [] for column in columns}
+        for row in line.rows:
+            fields[_column(row)].append(row)
+        cells = [_heat_cell(Group(rows).clearest) if rows else None for rows in fields.values()]
         lines.append((line.name, line.cell.setting.adversary, cells))
     heads = [
         (f"{cell.attack.label}, {cell.setting.model}, {cell.setting.stage}", cell.traits.recovered)
@@ -93,12 +99,14 @@ def frontier_points(finished: Finished) -> Frontier:
         if row.cell.family == "inversion" and row.cell.setting.model == model and not row.collusion
     ]
     marks: list[Mark] = []
+    views: dict[str, int] = {}
     for group in sorted(by_protection(tried, _view), key=lambda group: _order(group.rows[0])):
         row = group.clearest
+        views.setdefault(_view(row), len(views))
         read = words.shown(row) or row.verdict == "nothing"
         if read and row.success is not None and row.utility is not None and row.upload_bytes is not None:
-            mark = Mark(len(marks) + 1, group.name, _view(row), row.success, row.utility, row.upload_bytes,
-                        row.inconclusive)  # fmt: skip
+            mark = Mark(len(marks) + 1, group.name, _view(row), views[_view(row)], row.success, row.utility,
+                        row.upload_bytes, row.inconclusive)  # fmt: skip
             marks.append(mark)
     drawn = {mark.protection for mark in marks}
     return Frontier(marks, [group.name for group in by_protection(tried) if group.name not in drawn])
@@ -116,6 +124,7 @@ def frontier_drawing(finished: Finished, marks: Sequence[Mark]) -> str:
             str(mark.number),
             5 + 2 * math.log2(mark.upload_bytes / least),
             hollow=mark.inconclusive,
+            colour=mark.colour,
         )
         for mark in marks
     ]

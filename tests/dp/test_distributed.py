@@ -188,7 +188,10 @@ def test_the_samplers_distance_is_added_to_delta() -> None:
     # 2^40 draws of distance 2^-160 in each of three rounds, and e^epsilon of them on the other side.
     assert 50 < stated["epsilon"] < 100
     assert stated["delta"] - 1e-12 == pytest.approx(3 * 2.0**-120 * math.exp(stated["epsilon"]), rel=0.01)
-    assert claim(shared, 1e-2, 3, delta=1e-12)["delta"] == 1
+    assert "delta is 1" not in " ".join(stated["warnings"])
+    empty = claim(shared, 1e-2, 3, delta=1e-12)
+    assert empty["delta"] == 1
+    assert "delta is 1: no guarantee, whatever epsilon is" in empty["warnings"]
     assert claim(Placement("server"), 0.2, 3, delta=1e-12)["delta"] == 1e-12
 
 
