@@ -37,7 +37,7 @@ class Heat:
 class Mark:
     """One point of the frontier: a protection, what one party reads under it, and what leaks, is of use, is sent.
 
-    Marks of one view have one colour.
+    Marks of sums of one size have one colour.
     """
 
     number: int
@@ -99,13 +99,13 @@ def frontier_points(finished: Finished) -> Frontier:
         if row.cell.family == "inversion" and row.cell.setting.model == model and not row.collusion
     ]
     marks: list[Mark] = []
-    views: dict[str, int] = {}
+    colours: dict[int, int] = {}
     for group in sorted(by_protection(tried, _view), key=lambda group: _order(group.rows[0])):
         row = group.clearest
-        views.setdefault(_view(row), len(views))
+        colours.setdefault(cohort(row), len(colours))
         read = words.shown(row) or row.verdict == "nothing"
         if read and row.success is not None and row.utility is not None and row.upload_bytes is not None:
-            mark = Mark(len(marks) + 1, group.name, _view(row), views[_view(row)], row.success, row.utility,
+            mark = Mark(len(marks) + 1, group.name, _view(row), colours[cohort(row)], row.success, row.utility,
                         row.upload_bytes, row.inconclusive)  # fmt: skip
             marks.append(mark)
     drawn = {mark.protection for mark in marks}
