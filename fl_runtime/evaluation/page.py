@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -42,6 +43,7 @@ def to_html(finished: Finished, report: dict[str, Any]) -> str:
         "size": words.size,
         "percent": words.percent,
         "view": words.view,
+        "interval": partial(words.figure, share=True),
         "decibels": _decibels,
     }
     template = environment.from_string(text["report.html.j2"])

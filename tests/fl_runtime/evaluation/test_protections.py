@@ -11,7 +11,7 @@ import pytest
 from fl_runtime.evaluation import words
 from fl_runtime.evaluation.checklist import Point, checklist
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.findings import Finding, sentences, verdicts
+from fl_runtime.evaluation.findings import sentences, verdicts
 from fl_runtime.evaluation.markdown import to_markdown
 from fl_runtime.evaluation.page import to_html
 from fl_runtime.evaluation.protections import by_protection
@@ -64,15 +64,10 @@ def points(finished: Finished) -> Callable[..., dict[str, Point]]:
     return lambda *rows: {point.text: point for point in checklist(of(finished, *rows) if rows else finished)}
 
 
-def said(finished: Finished) -> list[Finding]:
-    return sentences(finished)
-
-
 def test_protections_are_told_apart_by_what_they_are_and_not_by_their_labels(finished: Finished) -> None:
     bare, pruned = one(finished, "plain", "inverting"), one(finished, "plain", "inverting", defence="pruning")
-    posing = by(
-        bare, backend=one(finished, "secaggplus", "inverting").cell.backend.model_copy(update={"label": "plain"})
-    )
+    masked = one(finished, "secaggplus", "inverting").cell.backend
+    posing = by(bare, backend=masked.model_copy(update={"label": "plain"}))
     hidden = by(bare, defence=pruned.cell.defence.model_copy(update={"label": "none"}))
     names = [group.name for group in by_protection([bare, posing, hidden, bare])]
     assert names == ["plain", "plain (secaggplus)", "plain + none (pruning)"]
@@ -154,9 +149,7 @@ def test_a_point_is_complete_only_with_all_that_it_requires(finished: Finished, 
     text = "Labels known, inferred, unknown"
     row = one(finished, "plain", "inverting")
     kinds = [
-        replace(
-            row, cell=row.cell.model_copy(update={"setting": row.cell.setting.model_copy(update={"labels": labels})})
-        )
+        by(row, setting=row.cell.setting.model_copy(update={"labels": labels}))
         for labels in ("known", "inferred", "unknown")
     ]
     assert (points(*kinds)[text].complete, points(*kinds)[text].missing) == (True, ())
