@@ -84,10 +84,16 @@ def _found(title: str, rows: Sequence[Row], *, name: Callable[[Cell], str] = wor
         if news:
             said[view] = _by_share(news, name)
     counted = f"share {rows[0].cell.traits.recovered}" if rows else ""
-    if len(said) == 1:
+    if len(said) == 1 and words.NO_UPDATE not in said:
         ((view, parts),) = said.items()
         return Finding(title, f"{counted} out of {view}", tuple(parts))
-    return Finding(title, counted, tuple(f"out of {view}: {'; '.join(parts)}" for view, parts in said.items()))
+    return Finding(
+        title,
+        counted,
+        tuple(
+            (f"out of {view}: " if view != words.NO_UPDATE else "") + "; ".join(parts) for view, parts in said.items()
+        ),
+    )
 
 
 def _by_share(groups: Sequence[Group], name: Callable[[Cell], str]) -> list[str]:

@@ -13,6 +13,7 @@ from fl_runtime.evaluation.checklist import Point, checklist
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.findings import sentences, verdicts
 from fl_runtime.evaluation.markdown import to_markdown
+from fl_runtime.evaluation.measured import Measured
 from fl_runtime.evaluation.page import to_html
 from fl_runtime.evaluation.protections import by_protection
 from fl_runtime.evaluation.report import to_json
@@ -112,6 +113,15 @@ def test_backends_are_held_against_each_other_out_of_equal_sums(finished: Finish
     assert marks[0].colour != marks[1].colour == marks[2].colour
     heat = heat_map(of(finished, *rows))
     assert [cell.note.partition(", ")[2] for _, _, (cell,) in heat.lines] == ["sums of 3", "sums of 8"]
+
+
+def test_who_reads_nothing_is_named_only_where_nobody_else_does(finished: Finished) -> None:
+    row = found(one(finished, "secaggplus", "inverting"), 0.9)
+    helper = by(replace(row, verdict="nothing", figures={}, measured=(Measured(),)), adversary="helper")
+    (line,) = sentences(of(finished, helper))
+    assert (line.counted, line.parts) == ("share of images identified", ("secaggplus: reads no update",))
+    (line,) = sentences(of(finished, row, helper))
+    assert "no update" not in str(line)
 
 
 def test_shares_of_different_things_have_lines_of_their_own(finished: Finished) -> None:
