@@ -180,6 +180,7 @@ def test_a_sweep_needs_everything_else_equal(finished: Finished) -> None:
     assert sweep([row, at(batch=4, model="other")], BATCH) == []
     assert sweep([row, at(batch=4, adversary="server and a client")], BATCH) == []
     assert [list(series.rows) for series in sweep([row, out_of(row, 8)], COHORT)] == [[1, 8]]
+    assert sweep([row, out_of(at(adversary="server and a client"), 8)], COHORT) == []
 
 
 @pytest.mark.parametrize(("delta", "claimed"), [(1.0, False), (1e-5, True)])
