@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def imprint(cell: Cell, model: nn.Module) -> Measured:
 def inconsistency(cell: Cell, model: nn.Module) -> Measured:
     """All clients but one get a dead layer, so that the sum of its gradients is the one's (Pasquini et al. 2022).
 
-    Under `plain` the sum is added up as it stands, bound to no model: what masks that know no model would open.
+    Naive masking, which knows no model, is simulated: the sum is added up as it stands.
     """
     if not isinstance(model, nn.Sequential):
         raise Unsupported(f"model-inconsistency: {type(model).__name__} given, expected a sequence of layers")
@@ -77,21 +78,32 @@ def inconsistency(cell: Cell, model: nn.Module) -> Measured:
     attempts = []
     for number, rows in itertools.islice(draws(cell), cell.images):
         clients = honest_clients(cell, [model, *[dead] * (cell.setting.clients - 1)], rows, number=number)
-        total, sees, notes = _opened(cell, clients, number)
+        opened = _opened(cell, clients, number)
         hit = False
-        if total is not None:
+        if opened.total is not None:
             truth = isolated(flat(clients[0].shared.gradient).astype(np.float64), model, layer)
-            error = np.abs(isolated(total, model, layer) - truth).max() / np.abs(truth).max()
+            error = np.abs(isolated(opened.total, model, layer) - truth).max() / np.abs(truth).max()
             hit = bool(error <= ISOLATED)
-        attempts.append(Attempt(sees, cohort=len(clients), shares={"isolated": [int(hit)]}, notes=(*notes, noticed)))
+        notes = (*opened.notes, noticed)
+        attempts.append(Attempt(opened.sees, cohort=opened.cohort, shares={"isolated": [int(hit)]}, notes=notes))
     return Measured.of(attempts, needs=["to show two models"])
 
 
-def _opened(cell: Cell, clients: Sequence[Client], number: int) -> tuple[NDArray[np.float64] | None, str, list[str]]:
-    """The sum that the server ends with, or None where none comes about; what it is, and what happened."""
+@dataclass(frozen=True)
+class _Opened:
+    """The sum that the server ends with, or None where none comes about; what it is, of how many, and what happened."""
+
+    total: NDArray[np.float64] | None
+    sees: str
+    cohort: int
+    notes: tuple[str, ...] = ()
+
+
+def _opened(cell: Cell, clients: Sequence[Client], number: int) -> _Opened:
     vectors, victim = {client.name: flat(client.shared.gradient) for client in clients}, clients[0].name
     if cell.backend.kind == PLAIN:
-        return np.sum(list(vectors.values()), axis=0, dtype=np.float64), "a sum that is bound to no model", []
+        total = np.stack(list(vectors.values())).sum(axis=0, dtype=np.float64)
+        return _Opened(total, f"a sum of {len(clients)} that is bound to no model", len(clients))
     if cell.backend.kind not in ("secaggplus", "smpc"):
         raise Refused(
             f"model-inconsistency: under {cell.backend.kind!r} the server itself adds what clients send, and can add "
@@ -106,12 +118,13 @@ def _opened(cell: Cell, clients: Sequence[Client], number: int) -> tuple[NDArray
             rng=simulated_rng(cell.world.seed, "inconsistency", cell.repeat, number),
         )
     except Aborted as error:
-        return None, "no sum", [f"no sum came about: {error}"]
+        return _Opened(None, "no sum", 0, (f"no sum came about: {error}",))
     result, dropped = recording.outcome.result, recording.outcome.dropped
-    notes = [
+    notes = (
         f"{'the victim' if name == victim else 'another client'} was left out: {why}" for name, why in dropped.items()
-    ]
-    return result.encoding.to_floats(result.totals), f"a sum of {len(result.contributors)}", notes
+    )
+    count = len(result.contributors)
+    return _Opened(result.encoding.to_floats(result.totals), f"a sum of {count}", count, tuple(notes))
 
 
 def _noticed(shown: nn.Module, features: Any) -> str:

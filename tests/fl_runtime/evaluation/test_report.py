@@ -105,7 +105,8 @@ def test_a_server_sees_single_updates_in_the_clear_and_sums_under_a_secure_one(r
 
 
 def test_two_models_isolate_an_update_without_a_secure_sum_only(report: dict) -> None:
-    plain, masked = (value(report, "isolated", backend=name, clients=4) for name in ("plain", "secaggplus"))
+    labels = ("naive masking, simulated", "secaggplus")
+    plain, masked = (value(report, "isolated", backend=name, clients=4) for name in labels)
     assert (plain["value"], masked["value"]) == (1, 0)
     notes = next(e["notes"] for e in report["details"]
                  if e["backend"] == "secaggplus" and e["attack"] == "model-inconsistency")  # fmt: skip
