@@ -93,7 +93,7 @@ GUARDS = (
         "no axis is printed beside an attack that ignores it",
         (),
         "fl_runtime/evaluation/settings.py",
-        "if axis in traits.ignored:",
+        "if axis in (*traits.ignored, *BLIND_TO.get(kind, ())):",
         "if False:",
         (f"{SETTINGS}::test_a_mistake_in_the_matrix_names_its_table",),
     ),

@@ -34,13 +34,8 @@ def test_every_axis_of_the_matrix_reaches_the_cell(settings) -> None:
     }  # fmt: skip
     assert set(values) == set(AXES)
     lines = "\n".join(f"{axis} = {value}" for axis, value in values.items())
-    row = expand(
-        settings(
-            **{
-                'attack = ["deep-leakage"]\nlocal_epochs = [2]': f'attack = ["inverting"]\ndefence = ["pruning"]\n{lines}'
-            }
-        )
-    )[-1]
+    whole = 'attack = ["deep-leakage"]\nlocal_epochs = [2]'
+    row = expand(settings(**{whole: f'attack = ["inverting"]\ndefence = ["pruning"]\n{lines}'}))[-1]
     assert row.setting.model_dump() == {
         "model": "mlp", "stage": "half", "batch": 2, "local_epochs": 3, "local_batch": 1, "clients": 5,
         "labels": "unknown", "statistics": "withheld", "adversary": "everybody", "adaptive": False,
