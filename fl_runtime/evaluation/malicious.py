@@ -8,8 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -60,7 +58,7 @@ def imprint(cell: Cell, model: nn.Module) -> Measured:
     return Measured.of(
         attempts,
         needs=["to choose the model", "public images"],
-        notes=[_noticed(shown, data.train.features)],
+        notes=_noticed(shown, model, data.train.features),
         upload_bytes=attacked.upload_bytes,
     )
 
@@ -74,7 +72,6 @@ def inconsistency(cell: Cell, model: nn.Module) -> Measured:
         raise Unsupported(f"model-inconsistency: {type(model).__name__} given, expected a sequence of layers")
     layer = build_attack(cell.attack.kind, cell.attack.parameters).layer or _first_with_relu(model)
     dead = with_dead_layer(model, layer)
-    noticed = _noticed(dead, dataset(cell.world).train.features)
     attempts = []
     for number, rows in itertools.islice(draws(cell), cell.images):
         clients = honest_clients(cell, [model, *[dead] * (cell.setting.clients - 1)], rows, number=number)
@@ -84,9 +81,11 @@ def inconsistency(cell: Cell, model: nn.Module) -> Measured:
             truth = isolated(flat(clients[0].shared.gradient).astype(np.float64), model, layer)
             error = np.abs(isolated(opened.total, model, layer) - truth).max() / np.abs(truth).max()
             hit = bool(error <= ISOLATED)
-        notes = (*opened.notes, noticed)
-        attempts.append(Attempt(opened.sees, cohort=opened.cohort, shares={"isolated": [int(hit)]}, notes=notes))
-    return Measured.of(attempts, needs=["to show two models"])
+        attempts.append(
+            Attempt(opened.sees, "measured", opened.cohort, {}, {"isolated": [int(hit)]}, notes=opened.notes)
+        )
+    noticed = _noticed(dead, model, dataset(cell.world).train.features)
+    return Measured.of(attempts, needs=["to show two models"], notes=noticed)
 
 
 @dataclass(frozen=True)
@@ -127,11 +126,17 @@ def _opened(cell: Cell, clients: Sequence[Client], number: int) -> _Opened:
     return _Opened(result.encoding.to_floats(result.totals), f"a sum of {count}", count, tuple(notes))
 
 
-def _noticed(shown: nn.Module, features: Any) -> str:
-    findings = inspect(shown, torch.from_numpy(features[:OWN_ROWS]))
-    if not findings:
-        return "a client that looks at the model notices nothing"
-    return "a client that looks at the model notices: " + ", ".join(str(finding) for finding in findings)
+def _noticed(shown: nn.Module, honest: nn.Module, features: NDArray[np.float32]) -> list[str]:
+    """What a client that looks at the model notices, and whether it would have raised a false alarm."""
+    own = torch.from_numpy(features[:OWN_ROWS])
+    found, false = ([str(finding) for finding in inspect(model, own)] for model in (shown, honest))
+    noticed = f": {', '.join(found)}" if found else " nothing"
+    return [
+        f"a client that looks at the model notices{noticed}",
+        f"on the honest model it raises a false alarm: {', '.join(false)}"
+        if false
+        else "and on the honest one nothing",
+    ]
 
 
 def _first_with_relu(model: nn.Module) -> str:
