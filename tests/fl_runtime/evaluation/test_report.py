@@ -216,3 +216,11 @@ def test_the_checklist_is_of_the_rows_and_admits_what_is_missing(report: dict) -
     assert (found["BatchNorm"], found["Membership"], found["Three"]) == ("", "", "")
     text = points[5]["text"]
     assert text.startswith("BatchNorm")
+
+
+def test_a_report_that_cannot_be_written_is_named(tiny_file: Path, finished, tmp_path: Path) -> None:
+    (tmp_path / "report.md").mkdir()
+    (tmp_path / "cache").symlink_to(tiny_file.parent / "cache")
+    arguments = [str(tiny_file), "--output", str(tmp_path), "--processes", "1"]
+    with pytest.raises(Refused, match=r"report\.md: cannot write: Is a directory"):
+        click.testing.CliRunner().invoke(command, arguments, catch_exceptions=False)
