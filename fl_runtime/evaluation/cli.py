@@ -73,4 +73,4 @@ def _command(evaluation: Path, overrides: tuple[str, ...]) -> str:
 def _text(report: object) -> str:
     import json
 
-    return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+    return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
