@@ -33,7 +33,7 @@ def lower_bound(finished: Finished, backend: Part) -> float | str:
     for row in finished.rows:
         hit, wrong = row.figures.get("found"), row.figures.get("false_alarms")
         if row.cell.backend == backend and row.cell.family == "membership" and hit and wrong:
-            claim = finished.results[key(row.cell.training())]["spent"]
+            claim = row.first.spent or spent(finished, backend)
             return refuted_epsilon(hit.low or 0.0, wrong.high or 1.0, delta=0.0 if claim is None else claim["delta"])
     return NO_AUDIT
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -46,8 +46,11 @@ class Cache:
         """Where the result of a job is or will be."""
         return self.folder / f"{digest(job)}.result"
 
-    def get(self, job: Section) -> dict[str, Any] | None:
-        """The stored result: plain values and arrays; None if there is none, or none that is whole."""
+    def get(self, job: Section, fields: Collection[str] | None = None) -> dict[str, Any] | None:
+        """The stored result: plain values and arrays; None if there is none, or none that is whole.
+
+        With `fields`, a result that has others is not taken either.
+        """
         path = self.path(job)
         try:
             content = path.read_bytes()
@@ -60,10 +63,14 @@ class Cache:
             self._damaged(path, "its content does not match its digest")
             return None
         try:
-            return record.decode(content[DIGEST_BYTES:])
+            result = record.decode(content[DIGEST_BYTES:])
         except ValueError as error:
             self._damaged(path, f"cannot be read: {error}")
             return None
+        if fields is not None and set(result) != set(fields):
+            self._damaged(path, "is the result of something else")
+            return None
+        return result
 
     def put(self, job: Section, result: Mapping[str, Any]) -> None:
         """Store a result. A reader sees all of it or nothing. Raises `Refused` where it cannot be written."""
@@ -74,7 +81,7 @@ class Cache:
             part.write_bytes(hashlib.sha256(content).digest() + content)
             part.replace(self.path(job))
         except OSError as error:
-            raise Refused(f"{self.folder}: cannot write: {error.strerror}") from None
+            raise Refused(f"{self.path(job)}: cannot write: {error.strerror}") from None
 
 
 def digest(job: Section) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import Field
 
 from fl_runtime.evaluation.catalogue import ATTACKS
-from fl_runtime.evaluation.families import FAMILIES, Family, Traits
+from fl_runtime.evaluation.families import BLIND_TO, FAMILIES, Family, Traits
 from fl_runtime.evaluation.settings import NONE, PLAIN, Adversary, Evaluation, Labels, Matrix, Stage, Statistics
 from fl_runtime.evaluation.world import World, digest
 from fl_runtime.section import Section
@@ -31,6 +31,10 @@ class Part(Section):
     label: str
     kind: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+PLAIN_BACKEND = Part(label=PLAIN, kind=PLAIN)
+NAIVE = Part(label="naive masking, simulated", kind=PLAIN)
 
 
 class Setting(Section):
@@ -92,7 +96,8 @@ class Cell(Section):
     @property
     def axes(self) -> dict[str, Any]:
         """The setting as plain values, without the axes on which the attack does not depend."""
-        return self.setting.model_dump(mode="json", exclude=set(self.traits.ignored))
+        ignored = {*self.traits.ignored, *BLIND_TO.get(self.attack.kind, ())}
+        return self.setting.model_dump(mode="json", exclude=ignored)
 
     def row(self) -> Cell:
         """The cell that stands for all repeats of this one."""
@@ -100,7 +105,8 @@ class Cell(Section):
 
     def training(self) -> TrainingJob:
         """The training whose utility is stated beside the leakage."""
-        return TrainingJob(world=self.world, backend=self.backend, defence=self.defence, repeat=self.repeat)
+        backend = PLAIN_BACKEND if self.backend == NAIVE else self.backend
+        return TrainingJob(world=self.world, backend=backend, defence=self.defence, repeat=self.repeat)
 
     def control(self) -> Cell:
         """The same attack by the server on single updates without any protection or defence."""
@@ -108,7 +114,7 @@ class Cell(Section):
         setting = self.setting.model_copy(update=bare)
         return self.model_copy(
             update={
-                "backend": Part(label=PLAIN, kind=PLAIN),
+                "backend": _backend_of(self.family, PLAIN_BACKEND),
                 "defence": Part(label=NONE, kind=NONE),
                 "setting": setting,
             }
@@ -141,12 +147,15 @@ def _rows(evaluation: Evaluation, matrix: Matrix) -> Iterator[Cell]:
     lpips = _weights(evaluation.lpips_paths)
     axes = [models if axis == "model" else getattr(matrix, axis) for axis in AXES]
     for backend, defence, attack, *values in itertools.product(matrix.backend, matrix.defence, matrix.attack, *axes):
-        traits = FAMILIES[ATTACKS[evaluation.attack_kind(attack)].family]
-        setting = Setting(**dict(zip(AXES, values, strict=True)) | traits.fixed)
+        family = ATTACKS[evaluation.attack_kind(attack)].family
+        setting = Setting(**dict(zip(AXES, values, strict=True)) | FAMILIES[family].fixed)
+        part = _backend_of(family, _backend(evaluation, backend))
+        if defence == NONE and "dp" not in part.kind:
+            setting = setting.model_copy(update={"adaptive": True})  # there is nothing to be unaware of
         chosen = evaluation.attacks.get(attack)
         yield Cell(
             world=_world(evaluation, setting.model),
-            backend=_backend(evaluation, backend),
+            backend=part,
             defence=_part(evaluation.defences, defence),
             attack=_part(evaluation.attacks, attack),
             search=chosen.search if chosen else {},
@@ -182,6 +191,11 @@ def _world(evaluation: Evaluation, model: str) -> World:
         utility=evaluation.evaluation.utility,
         seed=evaluation.evaluation.seed,
     )
+
+
+def _backend_of(family: Family, backend: Part) -> Part:
+    """Under `plain` no sum is formed by masks: where one is needed, it is simulated, and called so."""
+    return NAIVE if family == "inconsistency" and backend.kind == PLAIN else backend
 
 
 def _backend(evaluation: Evaluation, label: str) -> Part:

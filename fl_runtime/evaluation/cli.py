@@ -36,7 +36,6 @@ def evaluate(evaluation: Path, overrides: tuple[str, ...], output: Path | None, 
     from fl_runtime.evaluation.page import to_html
     from fl_runtime.evaluation.report import to_json
     from fl_runtime.evaluation.settings import Evaluation
-    from secagg.cli.options import write_json
     from secagg.cli.progress import progress
 
     settings = load_as(Evaluation, evaluation, overrides)
@@ -52,10 +51,16 @@ def evaluate(evaluation: Path, overrides: tuple[str, ...], output: Path | None, 
     with progress(f"evaluate {settings.evaluation.name}", total=len(plan(settings))) as advance:
         finished = run(settings, folder=folder / "cache", processes=processes, done=advance, damaged=damaged)
     report = to_json(finished, command=_command(evaluation, overrides))
-    write_json(folder / "report.json", _text(report))
-    (folder / "report.md").write_text(to_markdown(finished, report), encoding="utf-8")
-    (folder / "report.html").write_text(to_html(finished, report), encoding="utf-8")
-    for name in ("report.html", "report.json", "report.md"):
+    texts = {
+        "report.html": to_html(finished, report),
+        "report.json": _text(report),
+        "report.md": to_markdown(finished, report),
+    }
+    for name, text in texts.items():
+        try:
+            (folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise Refused(f"{folder / name}: cannot write: {error.strerror}") from None
         click.echo(folder / name)
 
 
@@ -68,4 +73,4 @@ def _command(evaluation: Path, overrides: tuple[str, ...]) -> str:
 def _text(report: object) -> str:
     import json
 
-    return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
+    return json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False) + "\n"

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_runtime.evaluation.cache import Cache
-from fl_runtime.evaluation.catalogue import build_defence, check_attack
-from fl_runtime.evaluation.cells import Cell, SeesJob, expand, key, repeats
+from fl_runtime.evaluation.cells import NAIVE, Cell, SeesJob, expand, key, repeats
+from fl_runtime.evaluation.checks import check
 from fl_runtime.evaluation.jobs import Job, do_all
 from fl_runtime.evaluation.rows import Results, Row, pool
 from fl_runtime.evaluation.settings import Evaluation
-from secagg import registry
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def plan(evaluation: Evaluation) -> list[Job]:
     """Every job, trainings before attacks. Raises `Refused` for a part that cannot be built as asked."""
     rows = expand(evaluation)
     for row in rows:
-        _check(row)
+        check(row)
     if rows[0].lpips is not None:
         from fl_runtime.evaluation.inversion import load_lpips
 
@@ -74,10 +73,5 @@ def evaluate(
 def sees_jobs(evaluation: Evaluation, rows: list[Cell]) -> dict[str, SeesJob]:
     """One for each backend in the rows, by label."""
     terms = evaluation.evaluation
-    return {row.backend.label: SeesJob(backend=row.backend, rounds=terms.rounds, seed=terms.seed) for row in rows}
-
-
-def _check(row: Cell) -> None:
-    check_attack(row.attack.kind, row.attack.parameters, row.search)
-    build_defence(row.defence.kind, row.defence.parameters)
-    registry.build(row.backend.kind, registry.for_rounds(row.backend.kind, row.backend.parameters, row.world.rounds))
+    shown = [row.backend for row in rows if row.backend != NAIVE]
+    return {backend.label: SeesJob(backend=backend, rounds=terms.rounds, seed=terms.seed) for backend in shown}

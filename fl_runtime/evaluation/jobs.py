@@ -10,15 +10,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from fl_runtime.evaluation.cache import Cache
 from fl_runtime.evaluation.cells import Cell, SeesJob, TrainingJob, key
 from fl_runtime.evaluation.measured import Measured
+from fl_runtime.evaluation.world import Changed
 from secagg.errors import Aborted, Refused, SecaggError
 
 Job = TrainingJob | Cell | SeesJob
+FIELDS: dict[type[Job], tuple[str, ...]] = {
+    TrainingJob: ("weights", "accuracy", "auc", "loss", "upload_bytes", "spent"),
+    Cell: tuple(field.name for field in fields(Measured)),
+    SeesJob: ("clients", "coalitions"),
+}
+"""What a result holds."""
 _TYPES: dict[str, type[Job]] = {"TrainingJob": TrainingJob, "Cell": Cell, "SeesJob": SeesJob}
 
 
@@ -33,7 +41,7 @@ def do_all(
     results: dict[str, dict[str, Any]] = {}
     pending: dict[str, Job] = {}
     for job in {key(job): job for job in jobs}.values():
-        found = cache.get(job)
+        found = cache.get(job, FIELDS[type(job)])
         if found is None:
             pending[key(job)] = job
         else:
@@ -47,7 +55,7 @@ def do_all(
 
 def obtain(job: Job, cache: Cache) -> dict[str, Any]:
     """The result of a job, done now if the cache lacks it."""
-    return cache.get(job) or _compute(job, cache)
+    return cache.get(job, FIELDS[type(job)]) or _compute(job, cache)
 
 
 def _compute(job: Job, cache: Cache) -> dict[str, Any]:
@@ -109,6 +117,8 @@ def _do(job: Job, cache: Cache) -> dict[str, Any]:
         return sees(job)
     try:
         return _attack(job, cache).to_record()
+    except Changed:
+        raise
     except SecaggError as error:
         return Measured(problem=str(error)).to_record()
 

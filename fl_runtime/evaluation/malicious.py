@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ def imprint(cell: Cell, model: nn.Module) -> Measured:
     return Measured.of(
         attempts,
         needs=["to choose the model", "public images"],
-        notes=[_noticed(shown, data.train.features)],
+        notes=_noticed(shown, model, data.train.features),
         upload_bytes=attacked.upload_bytes,
     )
 
@@ -67,31 +67,43 @@ def imprint(cell: Cell, model: nn.Module) -> Measured:
 def inconsistency(cell: Cell, model: nn.Module) -> Measured:
     """All clients but one get a dead layer, so that the sum of its gradients is the one's (Pasquini et al. 2022).
 
-    Under `plain` the sum is added up as it stands, bound to no model: what masks that know no model would open.
+    Naive masking, which knows no model, is simulated: the sum is added up as it stands.
     """
     if not isinstance(model, nn.Sequential):
         raise Unsupported(f"model-inconsistency: {type(model).__name__} given, expected a sequence of layers")
     layer = build_attack(cell.attack.kind, cell.attack.parameters).layer or _first_with_relu(model)
     dead = with_dead_layer(model, layer)
-    noticed = _noticed(dead, dataset(cell.world).train.features)
     attempts = []
     for number, rows in itertools.islice(draws(cell), cell.images):
         clients = honest_clients(cell, [model, *[dead] * (cell.setting.clients - 1)], rows, number=number)
-        total, sees, notes = _opened(cell, clients, number)
+        opened = _opened(cell, clients, number)
         hit = False
-        if total is not None:
+        if opened.total is not None:
             truth = isolated(flat(clients[0].shared.gradient).astype(np.float64), model, layer)
-            error = np.abs(isolated(total, model, layer) - truth).max() / np.abs(truth).max()
+            error = np.abs(isolated(opened.total, model, layer) - truth).max() / np.abs(truth).max()
             hit = bool(error <= ISOLATED)
-        attempts.append(Attempt(sees, cohort=len(clients), shares={"isolated": [int(hit)]}, notes=(*notes, noticed)))
-    return Measured.of(attempts, needs=["to show two models"])
+        attempts.append(
+            Attempt(opened.sees, "measured", opened.cohort, {}, {"isolated": [int(hit)]}, notes=opened.notes)
+        )
+    noticed = _noticed(dead, model, dataset(cell.world).train.features)
+    return Measured.of(attempts, needs=["to show two models"], notes=noticed)
 
 
-def _opened(cell: Cell, clients: Sequence[Client], number: int) -> tuple[NDArray[np.float64] | None, str, list[str]]:
-    """The sum that the server ends with, or None where none comes about; what it is, and what happened."""
+@dataclass(frozen=True)
+class _Opened:
+    """The sum that the server ends with, or None where none comes about; what it is, of how many, and what happened."""
+
+    total: NDArray[np.float64] | None
+    sees: str
+    cohort: int
+    notes: tuple[str, ...] = ()
+
+
+def _opened(cell: Cell, clients: Sequence[Client], number: int) -> _Opened:
     vectors, victim = {client.name: flat(client.shared.gradient) for client in clients}, clients[0].name
     if cell.backend.kind == PLAIN:
-        return np.sum(list(vectors.values()), axis=0, dtype=np.float64), "a sum that is bound to no model", []
+        total = np.stack(list(vectors.values())).sum(axis=0, dtype=np.float64)
+        return _Opened(total, f"a sum of {len(clients)} that is bound to no model", len(clients))
     if cell.backend.kind not in ("secaggplus", "smpc"):
         raise Refused(
             f"model-inconsistency: under {cell.backend.kind!r} the server itself adds what clients send, and can add "
@@ -106,19 +118,26 @@ def _opened(cell: Cell, clients: Sequence[Client], number: int) -> tuple[NDArray
             rng=simulated_rng(cell.world.seed, "inconsistency", cell.repeat, number),
         )
     except Aborted as error:
-        return None, "no sum", [f"no sum came about: {error}"]
+        return _Opened(None, "no sum", 0, (f"no sum came about: {error}",))
     result, dropped = recording.outcome.result, recording.outcome.dropped
-    notes = [
+    notes = (
         f"{'the victim' if name == victim else 'another client'} was left out: {why}" for name, why in dropped.items()
+    )
+    count = len(result.contributors)
+    return _Opened(result.encoding.to_floats(result.totals), f"a sum of {count}", count, tuple(notes))
+
+
+def _noticed(shown: nn.Module, honest: nn.Module, features: NDArray[np.float32]) -> list[str]:
+    """What a client that looks at the model notices, and whether it would have raised a false alarm."""
+    own = torch.from_numpy(features[:OWN_ROWS])
+    found, false = ([str(finding) for finding in inspect(model, own)] for model in (shown, honest))
+    noticed = f": {', '.join(found)}" if found else " nothing"
+    return [
+        f"a client that looks at the model notices{noticed}",
+        f"on the honest model it raises a false alarm: {', '.join(false)}"
+        if false
+        else "and on the honest one nothing",
     ]
-    return result.encoding.to_floats(result.totals), f"a sum of {len(result.contributors)}", notes
-
-
-def _noticed(shown: nn.Module, features: Any) -> str:
-    findings = inspect(shown, torch.from_numpy(features[:OWN_ROWS]))
-    if not findings:
-        return "a client that looks at the model notices nothing"
-    return "a client that looks at the model notices: " + ", ".join(str(finding) for finding in findings)
 
 
 def _first_with_relu(model: nn.Module) -> str:

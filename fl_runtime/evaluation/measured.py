@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["measured", "blank", "nothing"]
-"""An update was attacked; some were seen and all their values were zero, so that no attack here says anything; none was
+"""An update was attacked; one was seen and all its values were zero, so that no attack here says anything; none was
 seen."""
 
 
@@ -43,11 +43,12 @@ class Measured:
     """The result of one cell: all its attempts together.
 
     Attributes:
-        kind: of the attempts, the one that says most.
+        kind: "blank" if any attempt was, else "measured" if any was.
         by_chance: what the family's success comes to without the update.
         needs: what the adversary must know or be able to do, in words.
         search: what was tried to tune the attack: parameters and the mean score of each.
         curves: points to draw, shape `(n, 2)`.
+        spent: the privacy spent by the training of the attacked model, where that is not the cell's own training.
         problem: why there are no figures, or None.
     """
 
@@ -61,6 +62,7 @@ class Measured:
     pictures: NDArray[np.uint8] | None = None
     search: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    spent: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
     problem: str | None = None
     upload_bytes: float | None = None
@@ -69,14 +71,17 @@ class Measured:
 
     @classmethod
     def of(cls, attempts: Iterable[Attempt], *, notes: Sequence[str] = (), **more: Any) -> Measured:
-        """The attempts of a cell, one or more; `notes` and the other fields are of all of them."""
+        """The attempts of a cell, one or more; `notes` and the other fields are of all of them.
+
+        What was blank has no figures: no attack was made on it, and to count it as one that failed would be wrong.
+        """
         tried = list(attempts)
         kinds = {attempt.kind for attempt in tried}
         pictures = [attempt.pictures for attempt in tried if attempt.pictures is not None]
         return cls(
-            kind="measured" if "measured" in kinds else "blank" if "blank" in kinds else "nothing",
-            means=_joined([attempt.means for attempt in tried], np.float64),
-            shares=_joined([attempt.shares for attempt in tried], np.uint8),
+            kind="blank" if "blank" in kinds else "measured" if "measured" in kinds else "nothing",
+            means=_joined([attempt.means for attempt in tried if attempt.kind != "blank"], np.float64),
+            shares=_joined([attempt.shares for attempt in tried if attempt.kind != "blank"], np.uint8),
             sees=_once(attempt.sees for attempt in tried),
             cohort=max(attempt.cohort for attempt in tried),
             pictures=np.concatenate(pictures) if pictures else None,

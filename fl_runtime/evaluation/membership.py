@@ -16,7 +16,7 @@ from fl_runtime.data.dataset import Rows
 from fl_runtime.evaluation.catalogue import build_attack
 from fl_runtime.evaluation.cells import Cell
 from fl_runtime.evaluation.measured import Attempt, Measured
-from fl_runtime.evaluation.training import run_federation
+from fl_runtime.evaluation.training import Trained, run_federation
 from fl_runtime.evaluation.world import dataset
 from fl_runtime.seeds import derive, generator
 from secagg.leakage.membership.attacks import lira, loss_threshold, rmia
@@ -37,7 +37,9 @@ def infer_members(cell: Cell) -> Measured:
     chosen = build_attack(cell.attack.kind, cell.attack.parameters)
     trial = _Trial(cell, rounds=chosen.rounds or cell.world.rounds)
     inside = np.stack([trial.members(model) for model in range(chosen.shadows + 1)])
-    losses = np.stack([trial.losses(model, members) for model, members in enumerate(inside)])
+    target = trial.train(0, inside[0])
+    shadows = [trial.train(model, members) for model, members in enumerate(inside[1:], 1)]
+    losses = np.stack([trained.losses(trial.rows) for trained in (target, *shadows)])
     own, others = losses[:, : trial.audited], losses[:, trial.audited :]
     needs = ["the finished model"]
     if chosen.method == "loss":
@@ -54,9 +56,14 @@ def infer_members(cell: Cell) -> Measured:
         "the finished model",
         means={"auc": [roc.auc()]} | {name: [rate.tpr] for name, rate in rates.items() if rate.tpr is not None},
         shares=_held_out(scores, inside[0]),
-        notes=tuple(str(rate) for rate in rates.values() if rate.inconclusive),
+        notes=(
+            f"attacked: a model of its own, trained for {trial.rounds} rounds on {inside[0].sum()} rows",
+            *(str(rate) for rate in rates.values() if rate.inconclusive),
+        ),
     )
-    return Measured.of([attempt], needs=needs, by_chance=RATES[0], curves={"roc": roc.log_points()})
+    return Measured.of(
+        [attempt], needs=needs, by_chance=RATES[0], curves={"roc": roc.log_points()}, spent=target.spent(trial.rounds)
+    )
 
 
 def _held_out(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> dict[str, list[int]]:
@@ -76,7 +83,7 @@ class _Trial:
         order = generator(cell.world.seed, "membership", cell.repeat).permutation(len(labels))
         self.rows = Rows(features[order], labels[order])
         self.audited = len(order) - int(POPULATION * len(order))
-        self._cell, self._data = cell, data
+        self._cell, self._data, self.rounds = cell, data, rounds
         self._world = cell.world.model_copy(update={"rounds": rounds})
 
     def members(self, model: int) -> NDArray[np.bool_]:
@@ -90,9 +97,9 @@ class _Trial:
         inside[np.array_split(order, THIRDS)[third]] = True
         return inside
 
-    def losses(self, model: int, members: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Of every row under a model that was trained on the members."""
+    def train(self, model: int, members: NDArray[np.bool_]) -> Trained:
+        """A model on the members."""
         chosen = self.rows.take(np.flatnonzero(members))
         seed = derive(self._cell.world.seed, "member model", self._cell.repeat, model)
         job = self._cell.training().model_copy(update={"world": self._world})
-        return run_federation(job, dataclasses.replace(self._data, train=chosen), seed=seed).losses(self.rows)
+        return run_federation(job, dataclasses.replace(self._data, train=chosen), seed=seed)

@@ -100,7 +100,7 @@ def _line(row: Row, details: dict[str, Any], columns: Sequence[str]) -> dict[str
         "iterations": details["iterations"],
         "converged": figures.get("converged"),
         "notes": details["notes"],
-        "blank": row.first.kind == "blank",
+        "blank": any(measured.kind == "blank" for measured in row.measured),
     }
 
 
@@ -129,7 +129,7 @@ def _galleries(finished: Finished) -> list[dict[str, Any]]:
 
 
 def _has_pictures(row: Row) -> bool:
-    return bool(words.shown(row)) and any(measured.pictures is not None for measured in row.measured)
+    return all(measured.kind == "measured" and measured.pictures is not None for measured in row.measured)
 
 
 def _best(search: list[dict[str, Any]]) -> list[dict[str, Any]]:

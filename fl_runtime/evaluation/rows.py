@@ -7,7 +7,7 @@ row itself; and if its interval is narrow enough to tell. Otherwise it is inconc
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from fl_runtime.evaluation.cells import Cell, expand, key, repeats
 from fl_runtime.evaluation.families import Traits
-from fl_runtime.evaluation.measured import Kind, Measured
+from fl_runtime.evaluation.measured import Measured
 from fl_runtime.evaluation.settings import Evaluation
 from secagg.leakage import Interval, mean_interval, share_interval
 
@@ -112,10 +112,9 @@ def pool(evaluation: Evaluation, results: Results) -> list[Row]:
                 verdict=judge(
                     evidence.success,
                     by_chance=evidence.by_chance,
-                    kinds={m.kind for m in evidence.cells},
-                    runs=evidence.runs,
+                    cells=evidence.cells,
                     attack_works=control or evidence.works(terms.control),
-                    threshold=terms.control,
+                    threshold=evidence.threshold(terms.control),
                 ),
                 utility=_utility(row, evaluation, results),
                 upload_bytes=next((m.upload_bytes for m in evidence.cells if m.upload_bytes is not None), None),
@@ -134,10 +133,6 @@ class _Evidence:
     figures: Mapping[str, Figure]
 
     @property
-    def runs(self) -> bool:
-        return not any(m.problem for m in self.cells)
-
-    @property
     def success(self) -> Figure | None:
         return self.figures.get(self.traits.success)
 
@@ -147,46 +142,49 @@ class _Evidence:
         wrong, least = self.figures.get("false_alarms"), self.cells[0].by_chance
         return least if wrong is None or wrong.high is None else max(least, wrong.high)
 
+    def threshold(self, control: float) -> float:
+        """The share from which on the attack succeeds."""
+        return control if self.traits.enough is None else self.traits.enough
+
     def works(self, control: float) -> bool:
         """Whether the attack recovers the share that is asked for, and surely more than chance would."""
-        if self.success is None or self.success.low is None or not self.runs:
+        if self.success is None or self.success.low is None or any(m.problem for m in self.cells):
             return False
-        enough = control if self.traits.enough is None else self.traits.enough
-        return self.success.value >= enough and self.success.low > self.by_chance
+        return self.success.value >= self.threshold(control) and self.success.low > self.by_chance
 
 
 def judge(
     success: Figure | None,
     *,
     by_chance: float,
-    kinds: Collection[Kind],
-    runs: bool,
+    cells: Sequence[Measured],
     attack_works: bool,
     threshold: float,
 ) -> Verdict:
     """What follows from the figures of a row.
 
-    A failure is one only where the same attack succeeds without protection and its share is surely under `threshold`.
+    A failure is one only where the same attack succeeds without protection, where two repeats or more were tried, and
+    where the share is surely under `threshold`.
 
     Args:
         success: the share recovered.
         by_chance: what that share comes to without the update.
-        kinds: what each repeat had to work on.
-        runs: whether the attack could be run in all repeats.
-        attack_works: whether it succeeded without protection, or here.
+        cells: the repeats.
+        attack_works: whether the attack succeeded without protection, or here.
         threshold: the share from which on it succeeds.
     """
-    if not runs:
+    kinds = {m.kind for m in cells}
+    if any(m.problem for m in cells):
         return "unsupported"
-    if not attack_works or success is None or ("blank" in kinds and "measured" not in kinds):
+    if not attack_works or success is None or success.low is None or success.high is None:
         return "inconclusive"
-    if set(kinds) == {"nothing"}:
+    if kinds == {"nothing"}:
         return "nothing"
-    if success.low is None or success.high is None:
-        return "inconclusive"
-    if success.low <= by_chance:
-        return "not shown" if success.high < threshold else "inconclusive"
-    return "leaks" if success.value >= threshold else "partly"
+    if success.low > by_chance:
+        return "leaks" if success.value >= threshold else "partly"
+    # Updates of which only zeros were seen may still draw the image by where the zeros are.
+    surely = success.high < threshold and len(cells) > 1 and "blank" not in kinds
+    return "not shown" if surely else "inconclusive"
 
 
 def _figures(cells: Sequence[Measured]) -> dict[str, Figure]:

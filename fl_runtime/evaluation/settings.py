@@ -24,13 +24,14 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, model_valid
 from fl_runtime.algorithms import AnyAlgorithm
 from fl_runtime.algorithms.fedavg import FedAvg
 from fl_runtime.evaluation.catalogue import ATTACKS, DEFENCES
-from fl_runtime.evaluation.families import FAMILIES
+from fl_runtime.evaluation.families import BLIND_TO, FAMILIES
 from fl_runtime.evaluation.world import IMAGE_RANGES
 from fl_runtime.experiment import Data, Name, resolve_path
 from fl_runtime.models import AnyModel
 from fl_runtime.section import Section
 from fl_runtime.training import Training
 from secagg.errors import did_you_mean
+from secagg.registry import available
 
 Stage = Literal["untrained", "half", "trained"]
 Labels = Literal["known", "inferred", "unknown"]
@@ -170,9 +171,11 @@ class Evaluation(Section):
                 _known(f"matrix.{place}.attack", name, self.attacks, ATTACKS)
                 self._check_axes(place, matrix, name)
         for name, choice in self.defences.items():
-            _known(f"defences.{name}.kind", choice.kind or name, {}, DEFENCES)
+            _own_name("defences", name, choice.kind or name, DEFENCES, reserved=NONE)
+        for name, backend in self.backends.items():
+            _own_name("backends", name, backend.backend or name, available(), reserved=PLAIN)
         for name, attack in self.attacks.items():
-            _known(f"attacks.{name}.kind", attack.kind or name, {}, ATTACKS)
+            _own_name("attacks", name, attack.kind or name, ATTACKS)
             if both := attack.search.keys() & attack.parameters.keys():
                 raise ValueError(f"attacks.{name}.search.{min(both)}: fixed as well, expected one of them")
         folder = (info.context or {}).get("folder", Path())
@@ -183,9 +186,10 @@ class Evaluation(Section):
 
     def _check_axes(self, place: int, matrix: Matrix, attack: str) -> None:
         """An axis that an attack ignores would print what was never tried."""
-        traits = FAMILIES[ATTACKS[self.attack_kind(attack)].family]
+        kind = self.attack_kind(attack)
+        traits = FAMILIES[ATTACKS[kind].family]
         for axis in matrix.model_fields_set:
-            if axis in traits.ignored:
+            if axis in (*traits.ignored, *BLIND_TO.get(kind, ())):
                 raise ValueError(
                     f"matrix.{place}.{axis}: {attack!r} does not depend on it; give it a matrix of its own"
                 )
@@ -207,6 +211,16 @@ class Evaluation(Section):
     def lpips_paths(self) -> tuple[Path, ...]:
         """`evaluation.lpips` resolved in the same way."""
         return self._lpips_paths
+
+
+def _own_name(section: str, name: str, kind: str, kinds: Mapping[str, object], *, reserved: str | None = None) -> None:
+    """Raise `ValueError` for an unknown kind, and for a name under which a reader expects something else."""
+    if name == reserved:
+        raise ValueError(f"{section}.{name}: this name is the undefended control's, expected another")
+    if name in kinds and kind != name:
+        raise ValueError(f"{section}.{name}: this name is that of another kind than {kind!r}, expected one of your own")
+    if section != "backends":
+        _known(f"{section}.{name}.kind", kind, {}, kinds)
 
 
 def _known(key: str, name: str, described: Mapping[str, object], kinds: Mapping[str, object]) -> None:

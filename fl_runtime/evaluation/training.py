@@ -46,6 +46,11 @@ class Trained:
     rounds: Rounds
     half: NDArray[np.float32]
 
+    def spent(self, rounds: int) -> dict[str, Any] | None:
+        """The privacy that so many rounds have spent, or None where none is claimed."""
+        spent = self.prepared.composition.spent(rounds, clients=len(self.prepared.sites))
+        return None if spent is None else dict(spent)
+
     def losses(self, rows: Rows) -> NDArray[np.float64]:
         """The cross-entropy of the finished model on each row, nats, shape `(n,)`."""
         chances = self.prepared.trainer.predict(self.rounds.weights, rows.features)
@@ -63,7 +68,6 @@ def train(job: TrainingJob) -> dict[str, Any]:
     flatten, outcomes = done.prepared.layout.flatten, done.rounds.outcomes
     scores = done.rounds.evaluate().overall
     meters = [outcome.meters[name] for outcome in outcomes for name in outcome.result.contributors]
-    spent = done.prepared.composition.spent(job.world.rounds, clients=len(done.prepared.sites))
     return {
         "weights": {
             "untrained": flatten(done.prepared.weights),
@@ -74,7 +78,7 @@ def train(job: TrainingJob) -> dict[str, Any]:
         "auc": scores.auc,
         "loss": scores.loss,
         "upload_bytes": statistics.median(meter.sent_bytes for meter in meters),
-        "spent": None if spent is None else dict(spent),
+        "spent": done.spent(job.world.rounds),
     }
 
 

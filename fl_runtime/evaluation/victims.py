@@ -23,7 +23,6 @@ from fl_runtime.evaluation.world import dataset, value_range
 from fl_runtime.seeds import derive
 from fl_runtime.seeds import generator as numpy_generator
 from secagg import registry
-from secagg.errors import Refused
 from secagg.identity import SERVER, PartyId
 from secagg.leakage import LocalTraining, Observation, observe
 from secagg.leakage.recording import Recording, record
@@ -100,18 +99,11 @@ def draws(cell: Cell, *, public: bool = False) -> Iterator[tuple[int, Rows]]:
     """The images of one round after the other, with a number for each round; without end.
 
     Training rows are the victims'; test rows are public.
-
-    Raises:
-        Refused: the data has too few rows for one round.
     """
     data = dataset(cell.world)
     rows = data.test if public else data.train
     need = cell.setting.clients * cell.setting.batch
     order = numpy_generator(cell.world.seed, "victims", cell.repeat, int(public)).permutation(len(rows))
-    if need > len(order):
-        raise Refused(
-            f"matrix: {cell.setting.clients} clients of {cell.setting.batch} images, the data has {len(order)}"
-        )
     for number in itertools.count():
         place = number % (len(order) // need)
         yield number, rows.take(order[place * need : (place + 1) * need])
@@ -161,15 +153,9 @@ def _sighted(cell: Cell, recording: Recording, clients: Sequence[Client]) -> Att
 
 
 def coalition(recording: Recording, adversary: Adversary) -> tuple[PartyId, tuple[PartyId, ...]]:
-    """The parties behind an adversary's name: one, and who colludes with it.
-
-    Raises:
-        Refused: the backend has no such helpers.
-    """
+    """The parties behind an adversary's name: one, and who colludes with it."""
     clients, helpers = recording.clients, recording.helpers
     party, _, others = adversary.partition(" and ")
-    if "helper" in adversary and (not helpers or ("but one" in others and "helpers" in others and len(helpers) < 2)):
-        raise Refused(f"matrix.adversary: {adversary!r}: the backend has {len(helpers)} helpers")
     colluders = {
         "": (),
         "a client": clients[-1:],

@@ -143,4 +143,4 @@ def view(row: Row) -> str:
 
 def shown(row: Row) -> Mapping[str, Figure]:
     """The figures of a row that say something of an update: none where what was scored is a guess, for want of one."""
-    return row.figures if any(measured.kind == "measured" for measured in row.measured) else {}
+    return {} if all(measured.kind == "nothing" for measured in row.measured) else row.figures

@@ -37,11 +37,15 @@ class World(Section):
     seed: int
 
 
+class Changed(Refused):
+    """The data is not what the evaluation was planned with. Never a result."""
+
+
 def dataset(world: World) -> Dataset:
-    """The data of a world. Raises `Refused` where it is no longer what the world was planned with."""
+    """The data of a world. Raises `Changed` where it is no longer what the world was planned with."""
     named = world.data.dataset, world.data_path, world.data.limit, world.seed
     if digest(*named) != world.data_digest:
-        raise Refused(f"data.path: {world.data_path} changed while the evaluation ran; start it again")
+        raise Changed(f"data.path: {world.data_path} changed while the evaluation ran; start it again")
     return _read(*named)
 
 

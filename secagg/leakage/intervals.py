@@ -61,7 +61,8 @@ def share_interval(hits: ArrayLike, trials: ArrayLike, *, confidence: float = 0.
 
     Given one entry for each run, runs that differ by more than chance explains make it wider: it is that of as few
     trials as would vary so much (Korn & Graubard 1998, without their correction for few degrees of freedom). Three runs
-    of ten cover the share in 89 to 99 % of cases while up to a fifth of the variance is between runs.
+    of ten cover the share in 88 % of cases or more while up to a fifth of the variance is between runs; three runs of
+    hundreds in far fewer, since three runs tell little of the spread between runs.
 
     Args:
         hits, trials: whole numbers, or one of each for every run, shape `(k,)`.

@@ -10,6 +10,7 @@ CELLS = "tests/fl_runtime/evaluation/test_cells.py"
 REPORT = "tests/fl_runtime/evaluation/test_report.py"
 SETTINGS = "tests/fl_runtime/evaluation/test_settings.py"
 PAGE = "tests/fl_runtime/evaluation/test_page.py"
+VICTIMS = "tests/fl_runtime/evaluation/test_victims.py"
 PRIVATE = "tests/fl_runtime/evaluation/test_private_step.py"
 
 GUARDS = (
@@ -17,23 +18,23 @@ GUARDS = (
         "where the control failed a row is inconclusive, never safe",
         (),
         "fl_runtime/evaluation/rows.py",
-        "if not attack_works or success is None",
-        "if success is None",
+        "if not attack_works or success is None or",
+        "if success is None or",
         (f"{ROWS}::test_where_the_control_fails_the_row_is_inconclusive_and_never_safe",),
     ),
     Guard(
         "a control that does no better than chance has not succeeded",
         (),
         "fl_runtime/evaluation/rows.py",
-        "return self.success.value >= enough and self.success.low > self.by_chance",
-        "return self.success.value >= enough",
+        "return self.success.value >= self.threshold(control) and self.success.low > self.by_chance",
+        "return self.success.value >= self.threshold(control)",
         (f"{ROWS}::test_a_control_that_is_no_better_than_chance_has_not_succeeded",),
     ),
     Guard(
         "a failure on too few images is inconclusive",
         (),
         "fl_runtime/evaluation/rows.py",
-        'return "not shown" if success.high < threshold else "inconclusive"',
+        'return "not shown" if surely else "inconclusive"',
         'return "not shown"',
         (f"{ROWS}::test_a_failure_is_one_only_where_the_interval_is_narrow_enough",),
     ),
@@ -46,10 +47,53 @@ GUARDS = (
         (f"{ROWS}::test_an_attack_that_accuses_members_and_others_alike_is_no_better_than_chance",),
     ),
     Guard(
+        "what was not attacked is not counted as an attack that failed",
+        (),
+        "fl_runtime/evaluation/measured.py",
+        'shares=_joined([attempt.shares for attempt in tried if attempt.kind != "blank"], np.uint8),',
+        "shares=_joined([attempt.shares for attempt in tried], np.uint8),",
+        (f"{ROWS}::test_what_was_not_attacked_does_not_count_as_an_attack_that_failed",),
+    ),
+    Guard(
+        "one repeat is never enough for a failure",
+        (),
+        "fl_runtime/evaluation/rows.py",
+        "len(cells) > 1 and ",
+        "",
+        (f"{ROWS}::test_one_repeat_shows_a_leak_and_never_a_failure",),
+    ),
+    Guard(
+        "the control's name is nothing else's",
+        (),
+        "fl_runtime/evaluation/settings.py",
+        "if name == reserved:",
+        "if False:",
+        (f"{SETTINGS}::test_a_mistake_is_named",),
+    ),
+    Guard(
+        "an adversary is told the noise on what it sees",
+        (),
+        "fl_runtime/evaluation/victims.py",
+        "return seen if cell.setting.adaptive else seen.oblivious()",
+        "return seen.oblivious()",
+        (
+            f"{VICTIMS}::test_the_adversary_knows_how_much_noise_is_on_a_noisy_sum",
+            f"{VICTIMS}::test_an_adversary_who_is_unaware_gets_neither_noise_nor_masks",
+        ),
+    ),
+    Guard(
+        "data that changed are never a result",
+        (),
+        "fl_runtime/evaluation/jobs.py",
+        "except Changed:",
+        "except ZeroDivisionError:",
+        (f"{CACHE}::test_data_that_changed_are_no_result",),
+    ),
+    Guard(
         "no axis is printed beside an attack that ignores it",
         (),
         "fl_runtime/evaluation/settings.py",
-        "if axis in traits.ignored:",
+        "if axis in (*traits.ignored, *BLIND_TO.get(kind, ())):",
         "if False:",
         (f"{SETTINGS}::test_a_mistake_in_the_matrix_names_its_table",),
     ),

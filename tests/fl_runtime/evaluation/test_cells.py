@@ -34,7 +34,8 @@ def test_every_axis_of_the_matrix_reaches_the_cell(settings) -> None:
     }  # fmt: skip
     assert set(values) == set(AXES)
     lines = "\n".join(f"{axis} = {value}" for axis, value in values.items())
-    row = expand(settings(**{'attack = ["deep-leakage"]\nlocal_epochs = [2]': f'attack = ["inverting"]\n{lines}'}))[-1]
+    whole = 'attack = ["deep-leakage"]\nlocal_epochs = [2]'
+    row = expand(settings(**{whole: f'attack = ["inverting"]\ndefence = ["pruning"]\n{lines}'}))[-1]
     assert row.setting.model_dump() == {
         "model": "mlp", "stage": "half", "batch": 2, "local_epochs": 3, "local_batch": 1, "clients": 5,
         "labels": "unknown", "statistics": "withheld", "adversary": "everybody", "adaptive": False,
@@ -113,6 +114,20 @@ def test_data_that_changed_since_the_plan_are_refused(settings) -> None:
     assert len(dataset(world).train) > 1000
     with pytest.raises(Refused, match="changed while the evaluation ran"):
         dataset(world.model_copy(update={"data_digest": "0" * 64}))
+
+
+def test_where_nothing_defends_there_is_nothing_to_be_unaware_of(settings) -> None:
+    matrix = 'attack = ["inverting"]\nadversary = ["server", "everybody"]'
+    rows = expand(settings(**{matrix: matrix + "\nadaptive = [true, false]"}))
+    unaware = {(row.backend.label, row.defence.label) for row in rows if not row.setting.adaptive}
+    assert unaware == {("plain", "pruning"), ("secaggplus", "pruning"), ("noisy", "none"), ("noisy", "pruning")}
+
+
+def test_naive_masking_is_simulated_and_called_so(settings) -> None:
+    rows = [row for row in expand(settings()) if row.attack.kind == "model-inconsistency"]
+    assert {row.backend.label for row in rows} == {"naive masking, simulated", "secaggplus"}
+    assert {row.control().backend.label for row in rows} == {"naive masking, simulated"}
+    assert {row.training().backend.label for row in rows} == {"plain", "secaggplus"}
 
 
 def test_axes_that_an_attack_ignores_are_in_none_of_its_rows(settings) -> None:

@@ -55,9 +55,15 @@ def found(row: Row, share: float, psnr_db: float = 10.0) -> Row:
     return replace(row, verdict="leaks", figures=figures | {"psnr_db_worst": Figure(psnr_db, None, None, 30)})
 
 
+def unread(row: Row) -> Row:
+    """The row where no update is read, so that its figures are of a guess."""
+    return replace(row, verdict="nothing", measured=tuple(replace(m, kind="nothing") for m in row.measured))
+
+
 def blank(row: Row) -> Row:
-    """The row where all that is seen is zero, so that its figures are of a guess."""
-    return replace(row, verdict="inconclusive", measured=tuple(replace(m, kind="blank") for m in row.measured))
+    """The row where all that is seen is zero: not attacked, and without figures."""
+    measured = tuple(replace(m, kind="blank", notes=("all is zero",)) for m in row.measured)
+    return replace(row, verdict="inconclusive", figures={}, measured=measured)
 
 
 @pytest.fixture
@@ -80,7 +86,7 @@ def test_the_clearest_image_is_of_all_rows_of_one_party_and_not_of_the_one_that_
     bare = one(finished, "plain", "inverting")
     most, clear = found(bare, 0.9, psnr_db=20.0), found(bare, 0.5, psnr_db=70.0)
     pooled = by(found(bare, 0.6, psnr_db=90.0), adversary="server and a client")
-    (tried,) = verdicts(of(finished, most, clear, pooled, blank(found(bare, 0.0, psnr_db=99.0))))
+    (tried,) = verdicts(of(finished, most, clear, pooled, unread(found(bare, 0.0, psnr_db=99.0))))
     (group,) = tried.groups
     assert group.alone.clearest is most
     assert group.alone.largest("psnr_db_worst").value == 70.0
@@ -131,17 +137,23 @@ def test_shares_of_different_things_have_lines_of_their_own(finished: Finished) 
     assert {counted for _, counted in heat_map(finished).columns} == set(tried)
 
 
-def test_a_guess_where_nothing_was_seen_is_not_printed_as_found(finished: Finished) -> None:
-    hidden = blank(found(one(finished, "plain", "inverting", defence="pruning"), 0.9, psnr_db=77.77))
+def test_a_guess_where_nothing_was_read_is_not_printed_as_found(finished: Finished) -> None:
+    hidden = unread(found(one(finished, "plain", "inverting", defence="pruning"), 0.9, psnr_db=77.77))
     shown = of(finished, one(finished, "plain", "inverting"), hidden)
     report = to_json(shown, command="secagg evaluate tiny.toml")
-    assert [entry["reads"] for entry in report["details"]] == ["measured", "blank"]
+    assert [entry["reads"] for entry in report["details"]] == ["measured", "nothing"]
     for text in (to_html(shown, report), to_markdown(shown, report)):
         assert "77.8" not in text
         assert "77.77" not in text
+    assert words.shown(hidden) == {}
+
+
+def test_what_is_all_zero_says_so_and_has_no_mark(finished: Finished) -> None:
+    hidden = blank(one(finished, "plain", "inverting", defence="pruning"))
+    shown = of(finished, one(finished, "plain", "inverting"), hidden)
+    assert "</span> all is zero</td>" in to_html(shown, to_json(shown, command=""))
     points = frontier_points(shown)
     assert ([mark.protection for mark in points.marks], points.left_out) == (["plain"], ["plain + pruning"])
-    assert words.shown(hidden) == {}
 
 
 def test_a_search_without_images_had_nothing_to_tune_on(finished: Finished, points) -> None:

