@@ -77,11 +77,12 @@ class Measured:
         """
         tried = list(attempts)
         kinds = {attempt.kind for attempt in tried}
-        pictures = [attempt.pictures for attempt in tried if attempt.pictures is not None]
+        attacked = [attempt for attempt in tried if attempt.kind != "blank"]
+        pictures = [attempt.pictures for attempt in attacked if attempt.pictures is not None]
         return cls(
             kind="blank" if "blank" in kinds else "measured" if "measured" in kinds else "nothing",
-            means=_joined([attempt.means for attempt in tried if attempt.kind != "blank"], np.float64),
-            shares=_joined([attempt.shares for attempt in tried if attempt.kind != "blank"], np.uint8),
+            means=_joined([attempt.means for attempt in attacked], np.float64),
+            shares=_joined([attempt.shares for attempt in attacked], np.uint8),
             sees=_once(attempt.sees for attempt in tried),
             cohort=max(attempt.cohort for attempt in tried),
             pictures=np.concatenate(pictures) if pictures else None,

@@ -50,7 +50,7 @@ GUARDS = (
         "what was not attacked is not counted as an attack that failed",
         (),
         "fl_runtime/evaluation/measured.py",
-        'shares=_joined([attempt.shares for attempt in tried if attempt.kind != "blank"], np.uint8),',
+        "shares=_joined([attempt.shares for attempt in attacked], np.uint8),",
         "shares=_joined([attempt.shares for attempt in tried], np.uint8),",
         (f"{ROWS}::test_what_was_not_attacked_does_not_count_as_an_attack_that_failed",),
     ),
