@@ -10,6 +10,7 @@ CELLS = "tests/fl_runtime/evaluation/test_cells.py"
 REPORT = "tests/fl_runtime/evaluation/test_report.py"
 SETTINGS = "tests/fl_runtime/evaluation/test_settings.py"
 PAGE = "tests/fl_runtime/evaluation/test_page.py"
+PROTECTIONS = "tests/fl_runtime/evaluation/test_protections.py"
 VICTIMS = "tests/fl_runtime/evaluation/test_victims.py"
 PRIVATE = "tests/fl_runtime/evaluation/test_private_step.py"
 
@@ -88,6 +89,46 @@ GUARDS = (
         "except Changed:",
         "except ZeroDivisionError:",
         (f"{CACHE}::test_data_that_changed_are_no_result",),
+    ),
+    Guard(
+        "what several parties pool is not said of one",
+        (),
+        "fl_runtime/evaluation/protections.py",
+        "return self.where(lambda row: not row.collusion)",
+        "return self",
+        (f"{PROTECTIONS}::test_the_clearest_image_is_of_all_rows_of_one_party_and_not_of_the_one_that_is_shown",),
+    ),
+    Guard(
+        "nor in the summary, in any family",
+        (),
+        "fl_runtime/evaluation/findings.py",
+        "[row for row in rows if row.collusion == many]",
+        "list(rows)",
+        (f"{PROTECTIONS}::test_what_several_parties_pool_is_no_result_of_the_server_in_any_family",),
+    ),
+    Guard(
+        "protections are told apart by what they are",
+        (),
+        "fl_runtime/evaluation/protections.py",
+        "return key(row.cell.backend), key(row.cell.defence)",
+        "return row.cell.backend.label, row.cell.defence.label",
+        (f"{PROTECTIONS}::test_protections_are_told_apart_by_what_they_are_and_not_by_their_labels",),
+    ),
+    Guard(
+        "a delta of 1 is no guarantee",
+        (),
+        "fl_runtime/evaluation/audit.py",
+        'return claim is not None and claim["delta"] < 1',
+        "return claim is not None",
+        (f"{PROTECTIONS}::test_a_delta_of_one_is_no_guarantee",),
+    ),
+    Guard(
+        "a point of the checklist is complete only with all that it requires",
+        (),
+        "fl_runtime/evaluation/checklist.py",
+        "return bool(self.evidence) and not self.missing",
+        "return bool(self.evidence)",
+        (f"{PROTECTIONS}::test_a_point_is_complete_only_with_all_that_it_requires",),
     ),
     Guard(
         "no axis is printed beside an attack that ignores it",
