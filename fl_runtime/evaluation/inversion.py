@@ -7,7 +7,7 @@ with the same view, and what was tried is kept. No figure of a victim takes part
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_runtime.evaluation.catalogue import build_attack
+from fl_runtime.evaluation.catalogue import build_attack, build_defence
 from fl_runtime.evaluation.cells import Cell
 from fl_runtime.evaluation.labels import infer
 from fl_runtime.evaluation.measured import Attempt, Kind, Measured
@@ -130,7 +130,7 @@ class _Scorer:
         """The share of public images that a gallery gives away to the best guess without an update."""
         images, labels = self._filler(self._cell.gallery)
         places = torch.arange(len(images))
-        return float(identified(self._prior(labels), images, places, value_range=self._range).float().mean())
+        return float(self._identified(self._prior(labels), images, places).float().mean())
 
     def guess(self, victim: Client | Sight, sees: str, kind: Kind) -> Attempt:
         """What is left where an update says nothing: the best guess without one."""
@@ -159,12 +159,20 @@ class _Scorer:
             sees,
             means=means,
             shares={
-                "identified": identified(images, gallery, places, value_range=self._range).int().tolist(),
+                "identified": self._identified(images, gallery, places).int().tolist(),
                 "reconstructed": (decibels >= self._cell.good_db).int().tolist(),
                 "same_diagnosis": self._judge.agrees(images, originals).astype(int).tolist(),
             },
             pictures=np.stack([self._bytes(originals), self._bytes(images)], axis=1),
         )
+
+    def _identified(self, images: Tensor, gallery: Tensor, places: Tensor) -> Tensor:
+        """An adversary who knows the defence compares with all that it makes of an image."""
+        variants: Iterable[Tensor] = ()
+        if self._cell.setting.adaptive:
+            defence = build_defence(self._cell.defence.kind, self._cell.defence.parameters)
+            variants = defence.variants(gallery, self._range)
+        return identified(images, gallery, places, value_range=self._range, variants=variants)
 
     def _prior(self, labels: Tensor) -> Tensor:
         """For each label the mean public image, of its class where the adversary knows it: shape `(n, *shape)`."""

@@ -8,6 +8,7 @@ References: SSIM: Wang et al. 2004. Matching of batches: Hungarian method (Kuhn 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -84,7 +85,13 @@ def match(images: Tensor, originals: Tensor, *, value_range: Range = (0.0, 1.0))
 
 
 def identified(
-    images: Tensor, gallery: Tensor, truth: Tensor, *, top: int = 1, value_range: Range = (0.0, 1.0)
+    images: Tensor,
+    gallery: Tensor,
+    truth: Tensor,
+    *,
+    top: int = 1,
+    value_range: Range = (0.0, 1.0),
+    variants: Iterable[Tensor] = (),
 ) -> Tensor:
     """Whether each reconstruction points to its original among the images of a gallery. bool, shape `(n,)`.
 
@@ -94,6 +101,7 @@ def identified(
 
     Args:
         truth: the place of each original in the gallery, int64, shape `(n,)`.
+        variants: the gallery in other guises, each of its shape: of an image the likest guise counts.
     """
     check_images(images, value_range)
     check_images(gallery, value_range, what="gallery")
@@ -101,7 +109,12 @@ def identified(
         raise Refused(f"gallery: shape {list(gallery.shape)} and truth {list(truth.shape)} do not fit the images")
     if not 0 < top <= len(gallery) or truth.min() < 0 or truth.max() >= len(gallery):
         raise Refused(f"gallery: top {top} and truth must lie within its {len(gallery)} images")
-    likeness = _unit(images) @ _unit(gallery).T
+    unit = _unit(images)
+    likeness = unit @ _unit(gallery).T
+    for variant in variants:
+        if variant.shape != gallery.shape:
+            raise Refused(f"variants: shape {list(variant.shape)}, but the gallery has {list(gallery.shape)}")
+        likeness = torch.maximum(likeness, unit @ _unit(variant).T)
     right = likeness.gather(1, truth[:, None])
     # An equal rival counts against: ties would otherwise identify everybody.
     rivals = (likeness >= right).sum(1) - 1
