@@ -87,6 +87,7 @@ class Observation:
         noise_std: the standard deviation of noise that is known to be on each coordinate.
         statistics: mean and biased variance over the batch of what entered each BatchNorm layer, in the order of
             `model.modules()`, where the adversary has them.
+        candidates: images among which the examples are, shape `(m, *shape)`, where the adversary has such a set.
 
     Raises:
         Refused: at creation, for a field that does not fit the model. It names the field and the parameter.
@@ -103,6 +104,7 @@ class Observation:
     visible: Sequence[Tensor] | None = None
     noise_std: float = 0.0
     statistics: Sequence[tuple[Tensor, Tensor]] | None = None
+    candidates: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_parameters("gradient", self.gradient)
@@ -117,6 +119,10 @@ class Observation:
             _check_labels(self.labels, self.examples, self.classes)
         if not 0 <= self.noise_std < math.inf:
             raise Refused(f"noise_std is {self.noise_std}, expected 0 or more")
+        if self.candidates is not None:
+            check_images(self.candidates, self.value_range, what="candidates")
+            if self.candidates.shape[1:] != self.shape:
+                raise Refused(f"candidates: shape {list(self.candidates.shape)}, expected {['m', *self.shape]}")
 
     def _check_parameters(self, field: str, tensors: Sequence[Tensor]) -> None:
         named = list(self.model.named_parameters())
@@ -164,6 +170,8 @@ class Reconstruction:
         iterations: of all restarts together; 0 for a closed form.
         seconds: wall time.
         converged: whether the attack itself holds that it succeeded. It cannot see the originals.
+        chosen: whether the images were chosen from given candidates, not made: who they are may be right, how clear
+            they are says nothing.
     """
 
     images: Tensor
@@ -174,6 +182,7 @@ class Reconstruction:
     iterations: int = 0
     seconds: float = 0.0
     converged: bool = True
+    chosen: bool = False
 
 
 class Attack(Protocol):
