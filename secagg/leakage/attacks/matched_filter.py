@@ -47,7 +47,7 @@ class MatchedFilter:
         began = time.perf_counter()
         # In an order of chance: equal scores must not favour a place.
         candidates = seen.candidates[torch.randperm(len(seen.candidates), generator=generator(seed, self.name))]
-        classes, example_class = seen.labels.unique(return_inverse=True)
+        classes, example_class = torch.unique(seen.labels, return_inverse=True)
         scores = torch.zeros((len(classes), len(candidates)), dtype=torch.float64)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator(seed, self.name, "model").initial_seed())
@@ -73,11 +73,11 @@ def _correlation(seen: Observation, image: Tensor, label: Tensor) -> float:
     model: nn.Module = copy.deepcopy(seen.model)
     loss = seen.loss(model(image.to(seen.dtype)), label)
     inner = mine = theirs = 0.0
-    masks = seen.visible or [None] * len(seen.gradient)
+    masks = seen.visible or [torch.ones_like(part, dtype=torch.bool) for part in seen.gradient]
     for slope, part, mask in zip(
         torch.autograd.grad(loss, list(model.parameters())), seen.gradient, masks, strict=True
     ):
-        g, y = (t.double() if mask is None else t.double() * mask for t in (slope, part))
+        g, y = slope.double() * mask, part.double() * mask
         inner += float((g * y).sum())
         mine += float(g.square().sum())
         theirs += float(y.square().sum())
