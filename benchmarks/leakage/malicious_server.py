@@ -7,6 +7,7 @@ client's batch; kernels for each client; model inconsistency against each backen
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -187,6 +188,7 @@ def inconsistency(images: Tensor, labels: Tensor) -> None:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     images, labels = images_and_labels()
     imprint_on_sums(images, labels)

@@ -28,6 +28,7 @@ ATTACKS: Mapping[str, Kind] = {
     "local-steps-simulation": Kind("inversion", "secagg.leakage.attacks.local_steps:LocalStepsSimulation"),
     "analytic-linear": Kind("inversion", "secagg.leakage.attacks.analytic:AnalyticLinear"),
     "head-only": Kind("inversion", "secagg.leakage.attacks.head_only:HeadOnly"),
+    "matched-filter": Kind("inversion", "secagg.leakage.attacks.matched_filter:MatchedFilter"),
     "spear": Kind("inversion", "secagg.leakage.attacks.spear:Spear"),
     "labels": Kind("labels", "fl_runtime.evaluation.parameters:ReadLabels"),
     "imprint": Kind("imprint", "fl_runtime.evaluation.parameters:Imprint"),

@@ -7,7 +7,7 @@ with the same view, and what was tried is kept. No figure of a victim takes part
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_runtime.evaluation.catalogue import build_attack
+from fl_runtime.evaluation.catalogue import build_attack, build_defence
 from fl_runtime.evaluation.cells import Cell
 from fl_runtime.evaluation.labels import infer
 from fl_runtime.evaluation.measured import Attempt, Kind, Measured
@@ -25,23 +25,38 @@ from fl_runtime.evaluation.victims import Client, Sight, rounds
 from fl_runtime.evaluation.world import dataset, value_range
 from fl_runtime.seeds import derive
 from secagg.errors import Refused
-from secagg.leakage import LPIPS, Attack, identified, label_accuracy, match, mse, psnr, rdlv, ssim
+from secagg.leakage import (
+    LPIPS,
+    Attack,
+    Reconstruction,
+    correlation,
+    identified,
+    label_accuracy,
+    match,
+    mse,
+    psnr,
+    rdlv,
+    ssim,
+)
+from secagg.leakage.attacks import MatchedFilter
 
 TUNING_IMAGES = 2
 
 
 def invert(cell: Cell, model: nn.Module) -> Measured:
     """Attack the cell's victims. Raises what the attack raises."""
-    parameters, search = tune(cell, model)
-    attack = build_attack(cell.attack.kind, parameters)
     scorer = _Scorer(cell)
+    victims = list(rounds(cell, model))
+    hidden = any(sight.seen.visible is not None for attacked in victims for sight in attacked.sights)
+    parameters, aware, search = tune(cell, model, scorer, hidden=hidden)
+    attack = build_attack(cell.attack.kind, parameters)
     attempts: list[Attempt] = []
     images = 0
-    for number, attacked in enumerate(rounds(cell, model)):
+    for number, attacked in enumerate(victims):
         for place, sight in enumerate(attacked.sights):
             if images < cell.images:
                 seed = derive(cell.world.seed, "attack", cell.repeat, number, place)
-                attempts.append(_attempt(cell, attack, sight, scorer, seed=seed))
+                attempts.append(_attempt(cell, attack, sight, scorer, aware=aware, seed=seed))
                 images += len(sight.images)
         if not attacked.sights:
             attempts += [scorer.guess(client, "nothing", "nothing") for client in attacked.bystanders]
@@ -54,18 +69,20 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
     )
 
 
-def _attempt(cell: Cell, attack: Attack, sight: Sight, scorer: _Scorer, *, seed: int) -> Attempt:
+def _attempt(cell: Cell, attack: Attack, sight: Sight, scorer: _Scorer, *, aware: bool, seed: int) -> Attempt:
     if not _says_something(sight):
         # Which coordinates are hidden may still say a great deal.
         note = "every coordinate that is seen is zero; where they stand is not attacked here"
         return replace(scorer.guess(sight, sight.in_words, "blank"), cohort=len(sight.view.over), notes=(note,))
-    seen, means = sight.seen, {}
-    if cell.setting.labels == "inferred":
-        seen = seen.with_labels(infer(cell, seen, seed=seed))
-    rebuilt = attack(seen, seed=seed)
+    rebuilt, means = _rebuild(cell, attack, sight, scorer, aware=aware, seed=seed), {}
     if cell.setting.labels != "known":
         means["labels_found"] = [label_accuracy(rebuilt.labels, sight.labels, measure="counts")]
     scored = scorer.score(sight.images, sight.labels, rebuilt.images, sight.in_words)
+    if rebuilt.chosen:
+        # Copies of candidates: who they are counts, and no figure of how clear they are.
+        note = "images are chosen from the gallery, victims among it, and none is reconstructed"
+        shares = {name: scored.shares[name] for name in ("identified", "same_diagnosis")}
+        scored = replace(scored, means={}, shares=shares, pictures=None, notes=(note,))
     return replace(
         scored,
         cohort=len(sight.view.over),
@@ -76,34 +93,63 @@ def _attempt(cell: Cell, attack: Attack, sight: Sight, scorer: _Scorer, *, seed:
     )
 
 
-def tune(cell: Cell, model: nn.Module) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The attack's parameters, and what was tried: of those to search, the values that did best on public images."""
+def _rebuild(cell: Cell, attack: Attack, sight: Sight, scorer: _Scorer, *, aware: bool, seed: int) -> Reconstruction:
+    """What the attack makes of a sight. Of the victims' own it is given what an adversary has."""
+    seen = sight.seen if aware else sight.seen.oblivious()
+    if cell.setting.labels == "inferred":
+        seen = seen.with_labels(infer(cell, seen, seed=seed))
+    if isinstance(attack, MatchedFilter):
+        seen = replace(seen, candidates=scorer.gallery(sight.images))
+    return attack(seen, seed=seed)
+
+
+def tune(
+    cell: Cell, model: nn.Module, scorer: _Scorer, *, hidden: bool
+) -> tuple[dict[str, Any], bool, list[dict[str, Any]]]:
+    """The attack's parameters, whether it leaves out what is hidden, if anything is, and what public images said.
+
+    Whoever knows a defence may do as if not: zeros for what is hidden can be the better guess (of pruned coordinates
+    they nearly are the values). So both are tried where they differ. The best is what identifies most images in a
+    gallery of public ones, which is what counts as success, and of equals what correlates best with its original. PSNR
+    would prefer a grey image to a noisy one that tells who it is.
+    """
     fixed = dict(cell.attack.parameters)
-    if not cell.search:
-        return fixed, []
+    ways = [True, False] if hidden else [True]
+    choices = [
+        fixed | dict(zip(cell.search, values, strict=True)) for values in itertools.product(*cell.search.values())
+    ]
+    if len(ways) * len(choices) == 1:
+        return fixed, True, []
     trial = cell.model_copy(update={"images": TUNING_IMAGES})
-    sights = (sight for attacked in rounds(trial, model, public=True) for sight in attacked.sights)
-    practice = list(itertools.islice(filter(_says_something, sights), TUNING_IMAGES))
+    practice: list[Sight] = []
+    for sight in (sight for attacked in rounds(trial, model, public=True) for sight in attacked.sights):
+        if _says_something(sight) and sum(len(kept.images) for kept in practice) < TUNING_IMAGES:
+            practice.append(sight)
     tried: list[dict[str, Any]] = []
-    for values in itertools.product(*cell.search.values()):
-        chosen = fixed | dict(zip(cell.search, values, strict=True))
-        score = _score(cell, chosen, practice) if practice else 0.0
-        tried.append({"parameters": chosen, "psnr_db": score, "images": sum(len(s.images) for s in practice)})
-    return max(tried, key=lambda trial: trial["psnr_db"])["parameters"], tried
+    for chosen, aware in itertools.product(choices, ways):
+        scores = _practise(cell, chosen, practice, scorer, aware=aware)
+        shown = chosen | ({"aware": aware} if hidden else {})
+        tried.append({"parameters": shown, **scores, "images": sum(len(sight.images) for sight in practice)})
+    best = max(range(len(tried)), key=lambda place: (tried[place]["identified"], tried[place]["correlation"]))
+    return choices[best // len(ways)], ways[best % len(ways)], tried
 
 
 def _says_something(sight: Sight) -> bool:
     return any(bool(part.any()) for part in sight.seen.gradient)
 
 
-def _score(cell: Cell, parameters: Mapping[str, Any], practice: list[Sight]) -> float:
-    attack, pixels = build_attack(cell.attack.kind, parameters), value_range(cell.world)
-    scores = []
+def _practise(
+    cell: Cell, parameters: Mapping[str, Any], practice: list[Sight], scorer: _Scorer, *, aware: bool
+) -> dict[str, float]:
+    """The mean figures of an attack on public images; zeros where there are none to practise on."""
+    attack = build_attack(cell.attack.kind, parameters)
+    figures: list[Tensor] = []
     for place, sight in enumerate(practice):
-        images = attack(sight.seen, seed=derive(cell.world.seed, "tune", cell.repeat, place)).images
-        paired = images[match(images, sight.images, value_range=pixels)]
-        scores += psnr(paired, sight.images, value_range=pixels).tolist()
-    return float(np.mean(scores))
+        seed = derive(cell.world.seed, "tune", cell.repeat, place)
+        rebuilt = _rebuild(cell, attack, sight, scorer, aware=aware, seed=seed)
+        figures.append(scorer.tuning(sight.images, rebuilt.images))
+    means = torch.cat(figures).mean(0).tolist() if figures else [0.0, 0.0, 0.0]
+    return dict(zip(("identified", "correlation", "psnr_db"), means, strict=True))
 
 
 @cache
@@ -130,7 +176,7 @@ class _Scorer:
         """The share of public images that a gallery gives away to the best guess without an update."""
         images, labels = self._filler(self._cell.gallery)
         places = torch.arange(len(images))
-        return float(identified(self._prior(labels), images, places, value_range=self._range).float().mean())
+        return float(self._identified(self._prior(labels), images, places).float().mean())
 
     def guess(self, victim: Client | Sight, sees: str, kind: Kind) -> Attempt:
         """What is left where an update says nothing: the best guess without one."""
@@ -145,8 +191,7 @@ class _Scorer:
         beyond = torch.full_like(guess, float("nan"))
         beyond[usable] = rdlv(likeness[usable], guess[usable])
         decibels = psnr(images, originals, value_range=self._range)
-        others, _ = self._filler(max(0, self._cell.gallery - len(originals)))
-        gallery, places = torch.cat([originals, others]), torch.arange(len(originals))
+        gallery, places = self.gallery(originals), torch.arange(len(originals))
         means = {
             "psnr_db": decibels.tolist(),
             "ssim": likeness.tolist(),
@@ -159,12 +204,34 @@ class _Scorer:
             sees,
             means=means,
             shares={
-                "identified": identified(images, gallery, places, value_range=self._range).int().tolist(),
+                "identified": self._identified(images, gallery, places).int().tolist(),
                 "reconstructed": (decibels >= self._cell.good_db).int().tolist(),
                 "same_diagnosis": self._judge.agrees(images, originals).astype(int).tolist(),
             },
             pictures=np.stack([self._bytes(originals), self._bytes(images)], axis=1),
         )
+
+    def tuning(self, originals: Tensor, images: Tensor) -> Tensor:
+        """Identified, correlation and PSNR of each image: shape `(n, 3)`."""
+        images = images[match(images, originals, value_range=self._range)]
+        found = self._identified(images, self.gallery(originals), torch.arange(len(originals)))
+        likeness = correlation(images, originals, value_range=self._range, variants=self._variants(originals))
+        return torch.stack([found, likeness.diagonal(), psnr(images, originals, value_range=self._range)], 1)
+
+    def gallery(self, originals: Tensor) -> Tensor:
+        """The originals first, and public images beside them: none of them twice."""
+        others, _ = self._filler(max(0, self._cell.gallery - len(originals)))
+        same = (others[:, None] == originals[None]).flatten(2).all(2).any(1)
+        return torch.cat([originals, others[~same]])
+
+    def _identified(self, images: Tensor, gallery: Tensor, places: Tensor) -> Tensor:
+        return identified(images, gallery, places, value_range=self._range, variants=self._variants(gallery))
+
+    def _variants(self, gallery: Tensor) -> Iterable[Tensor]:
+        """An adversary who knows the defence compares with all that it makes of an image."""
+        if not self._cell.setting.adaptive:
+            return ()
+        return build_defence(self._cell.defence.kind, self._cell.defence.parameters).variants(gallery, self._range)
 
     def _prior(self, labels: Tensor) -> Tensor:
         """For each label the mean public image, of its class where the adversary knows it: shape `(n, *shape)`."""

@@ -21,10 +21,10 @@ from secagg.leakage.client import observe
 from secagg.leakage.defences.defence import Defence
 from secagg.leakage.intervals import Interval, mean_interval, share_interval
 from secagg.leakage.lpips import LPIPS
-from secagg.leakage.metrics import identified, label_accuracy, match, mse, psnr, rdlv, ssim
+from secagg.leakage.metrics import correlation, identified, label_accuracy, match, mse, psnr, rdlv, ssim
 
 __all__ = [
     "LPIPS", "Attack", "Defence", "Interval", "LocalTraining", "Observation", "Reconstruction", "Unsupported",
-    "class_loss", "identified", "label_accuracy", "match", "mean_interval", "mse", "observe", "psnr", "rdlv",
-    "share_interval", "ssim",
+    "class_loss", "correlation", "identified", "label_accuracy", "match", "mean_interval", "mse", "observe", "psnr",
+    "rdlv", "share_interval", "ssim",
 ]  # fmt: skip

@@ -87,6 +87,7 @@ class Observation:
         noise_std: the standard deviation of noise that is known to be on each coordinate.
         statistics: mean and biased variance over the batch of what entered each BatchNorm layer, in the order of
             `model.modules()`, where the adversary has them.
+        candidates: images among which the examples are, shape `(m, *shape)`, where the adversary has such a set.
 
     Raises:
         Refused: at creation, for a field that does not fit the model. It names the field and the parameter.
@@ -103,6 +104,7 @@ class Observation:
     visible: Sequence[Tensor] | None = None
     noise_std: float = 0.0
     statistics: Sequence[tuple[Tensor, Tensor]] | None = None
+    candidates: Tensor | None = None
 
     def __post_init__(self) -> None:
         self._check_parameters("gradient", self.gradient)
@@ -114,9 +116,13 @@ class Observation:
         if not -math.inf < low < high < math.inf:
             raise Refused(f"value_range is {self.value_range}, expected two finite numbers, the smaller first")
         if self.labels is not None:
-            _check_labels(self.labels, self.examples, self.classes)
+            check_labels(self.labels, self.examples, self.classes)
         if not 0 <= self.noise_std < math.inf:
             raise Refused(f"noise_std is {self.noise_std}, expected 0 or more")
+        if self.candidates is not None:
+            check_images(self.candidates, self.value_range, what="candidates")
+            if self.candidates.shape[1:] != self.shape:
+                raise Refused(f"candidates: shape {list(self.candidates.shape)}, expected {['m', *self.shape]}")
 
     def _check_parameters(self, field: str, tensors: Sequence[Tensor]) -> None:
         named = list(self.model.named_parameters())
@@ -131,11 +137,7 @@ class Observation:
     @cached_property
     def classes(self) -> int:
         """How many classes the model tells apart."""
-        state = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        probe = torch.zeros((2, *self.shape), dtype=self.dtype)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            outputs = torch.func.functional_call(self.model, state, (probe,))
-        return max(2, int(outputs.shape[1]))
+        return count_classes(self.model, self.shape)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -164,6 +166,8 @@ class Reconstruction:
         iterations: of all restarts together; 0 for a closed form.
         seconds: wall time.
         converged: whether the attack itself holds that it succeeded. It cannot see the originals.
+        chosen: whether the images were chosen from given candidates, not made: who they are may be right, how clear
+            they are says nothing.
     """
 
     images: Tensor
@@ -174,6 +178,7 @@ class Reconstruction:
     iterations: int = 0
     seconds: float = 0.0
     converged: bool = True
+    chosen: bool = False
 
 
 class Attack(Protocol):
@@ -215,7 +220,25 @@ def check_images(images: Tensor, value_range: tuple[float, float], *, what: str 
         raise Refused(f"{what}: values from {images.min():.4g} to {images.max():.4g}, expected {low:g} to {high:g}")
 
 
-def _check_labels(labels: Tensor, examples: int, classes: int) -> None:
+def count_classes(model: nn.Module, shape: Sequence[int]) -> int:
+    """How many classes a model tells apart: its outputs for examples of `shape`, and 2 where it has a single one.
+
+    Raises:
+        Refused: the model does not take such examples.
+    """
+    state = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    probe = torch.zeros((2, *shape), dtype=next(model.parameters()).dtype)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs = torch.func.functional_call(model, state, (probe,))
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise Refused(f"images: the model does not take examples of shape {list(shape)}: {reason}") from None
+    return max(2, int(outputs.shape[1]))
+
+
+def check_labels(labels: Tensor, examples: int, classes: int) -> None:
+    """Raise `Refused` unless the labels are class numbers of the model, int64, shape `(examples,)`."""
     if labels.dtype != torch.int64 or labels.shape != (examples,):
         raise Refused(f"labels is {labels.dtype}{list(labels.shape)}, expected int64[{examples}]")
     if not (labels.min() >= 0 and labels.max() < classes):

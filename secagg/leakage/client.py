@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from secagg.errors import Refused
-from secagg.leakage.attack import LocalTraining, Loss, Observation, check_images, class_loss, generator
+from secagg.leakage.attack import (
+    LocalTraining,
+    Loss,
+    Observation,
+    check_images,
+    check_labels,
+    class_loss,
+    count_classes,
+    generator,
+)
 from secagg.leakage.defences.defence import Defence
 from secagg.leakage.statistics import batch_statistics
 
@@ -40,11 +49,13 @@ def observe(
         seed: steers batches, the model's own randomness, and the defence.
 
     Raises:
-        Refused: images out of range, or anything that `Observation` refuses.
+        Refused: images that are out of range or that the model does not take, labels that are no class numbers of it,
+            or anything that `Observation` refuses.
     """
     check_images(images, value_range)
-    if labels.shape != (len(images),):
-        raise Refused(f"labels has shape {list(labels.shape)}, expected one for each of {len(images)} images")
+    if images.dtype != (expected := next(model.parameters()).dtype):
+        raise Refused(f"images: dtype {images.dtype}, expected that of the model, {expected}")
+    check_labels(labels, len(images), count_classes(model, images.shape[1:]))
     defence = defence or Defence()
     trained = copy.deepcopy(model)
     chance = generator(seed, "defence")

@@ -8,6 +8,7 @@ References: SSIM: Wang et al. 2004. Matching of batches: Hungarian method (Kuhn 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -83,25 +84,54 @@ def match(images: Tensor, originals: Tensor, *, value_range: Range = (0.0, 1.0))
     return torch.as_tensor(chosen, dtype=torch.int64)
 
 
+def correlation(
+    images: Tensor, gallery: Tensor, *, value_range: Range = (0.0, 1.0), variants: Iterable[Tensor] = ()
+) -> Tensor:
+    """Correlation of the pixels of each image with each of a gallery, -1 to 1: float64, shape `(n, m)`.
+
+    Brightness and contrast do not change it. It is 0 for an image without contrast.
+
+    Args:
+        gallery: shape `(m, channels, height, width)`.
+        variants: the gallery in other guises, each of its shape: of an image the likest guise counts.
+    """
+    check_images(images, value_range)
+    check_images(gallery, value_range, what="gallery")
+    if images.shape[1:] != gallery.shape[1:]:
+        raise Refused(f"gallery: shape {list(gallery.shape)} does not fit images {list(images.shape)}")
+    unit = _unit(images)
+    likeness = unit @ _unit(gallery).T
+    for variant in variants:
+        if variant.shape != gallery.shape:
+            raise Refused(f"variants: shape {list(variant.shape)}, but the gallery has {list(gallery.shape)}")
+        likeness = torch.maximum(likeness, unit @ _unit(variant).T)
+    return likeness
+
+
 def identified(
-    images: Tensor, gallery: Tensor, truth: Tensor, *, top: int = 1, value_range: Range = (0.0, 1.0)
+    images: Tensor,
+    gallery: Tensor,
+    truth: Tensor,
+    *,
+    top: int = 1,
+    value_range: Range = (0.0, 1.0),
+    variants: Iterable[Tensor] = (),
 ) -> Tensor:
     """Whether each reconstruction points to its original among the images of a gallery. bool, shape `(n,)`.
 
-    The nearest by correlation of pixels, which brightness and contrast do not change: `truth[i]` must be among the
+    The nearest by `correlation`: `truth[i]` must be among the
     `top` best of `gallery`, shape `(m, channels, height, width)`. Blind guessing finds it with chance `top / m`. An
     image without contrast points to nothing.
 
     Args:
         truth: the place of each original in the gallery, int64, shape `(n,)`.
+        variants: as for `correlation`.
     """
-    check_images(images, value_range)
-    check_images(gallery, value_range, what="gallery")
-    if images.shape[1:] != gallery.shape[1:] or truth.shape != (len(images),):
-        raise Refused(f"gallery: shape {list(gallery.shape)} and truth {list(truth.shape)} do not fit the images")
+    likeness = correlation(images, gallery, value_range=value_range, variants=variants)
+    if truth.shape != (len(images),):
+        raise Refused(f"truth: shape {list(truth.shape)}, expected one place for each of {len(images)} images")
     if not 0 < top <= len(gallery) or truth.min() < 0 or truth.max() >= len(gallery):
         raise Refused(f"gallery: top {top} and truth must lie within its {len(gallery)} images")
-    likeness = _unit(images) @ _unit(gallery).T
     right = likeness.gather(1, truth[:, None])
     # An equal rival counts against: ties would otherwise identify everybody.
     rivals = (likeness >= right).sum(1) - 1

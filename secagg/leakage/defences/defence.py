@@ -6,6 +6,7 @@ and on what is shared. `share` also writes down, in the observation, what an adv
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -32,6 +33,14 @@ class Defence:
     def examples(self, images: Tensor, value_range: tuple[float, float], chance: torch.Generator) -> Tensor:
         """What the client trains on in place of its images, of the same shape and range."""
         return images
+
+    def variants(self, images: Tensor, value_range: tuple[float, float]) -> Iterator[Tensor]:
+        """What may stand in for each image, as far as its picture differs: whoever knows the defence compares with all.
+
+        Each variant is of all images, shape `(n, *shape)`; here the images themselves. They come one after the other,
+        so that a gallery needs no room for all at once.
+        """
+        yield images
 
     def share(self, seen: Observation, images: Tensor, chance: torch.Generator) -> Observation:
         """What leaves the client in place of `seen`, with what an adversary who knows the defence can use."""

@@ -6,7 +6,9 @@ The policies here are fixed: the paper's search for the policy with the best sco
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -48,6 +50,31 @@ class Transformation(Defence):
         for policy in self.policies:
             unit = _apply(policy, unit, torch.rand((2, len(images)), generator=chance).to(unit.dtype))
         return (unit * (high - low) + low).clamp(low, high)
+
+    def variants(self, images: Tensor, value_range: tuple[float, float]) -> Iterator[Tensor]:
+        """Every combination of the policies on a grid: shifts at most a pixel apart, angles at most 5 degrees.
+
+        Contrast is left as it is, since correlation does not change with it.
+        """
+        low, high = value_range
+        steps = [_grid(policy, images.shape[2:]) for policy in self.policies if policy != "contrast"]
+        for numbers in itertools.product(*steps):
+            unit = (images - low) / (high - low)
+            chosen = (policy for policy in self.policies if policy != "contrast")
+            for policy, pair in zip(chosen, numbers, strict=True):
+                unit = _apply(policy, unit, torch.tensor(pair, dtype=unit.dtype)[:, None].expand(2, len(images)))
+            yield (unit * (high - low) + low).clamp(low, high)
+
+
+def _grid(policy: Policy, sides: tuple[int, ...]) -> list[tuple[float, float]]:
+    """The uniform numbers of a policy that stand for all it can do."""
+    if policy in ("flip", "invert"):
+        return [(0.25, 0.0), (0.75, 0.0)]
+    if policy == "rotate":
+        return [(turn, 0.0) for turn in torch.linspace(0, 1, 19).tolist()]
+    # Half the image from end to end; a small image is shifted by less than its pixels.
+    across, down = (torch.linspace(0, 1, max(17, side // 2 + 1)).tolist() for side in reversed(sides))
+    return list(itertools.product(across, down))
 
 
 def _apply(policy: Policy, images: Tensor, uniform: Tensor) -> Tensor:

@@ -74,3 +74,19 @@ def test_images_out_of_range_and_missing_labels_are_refused() -> None:
         observe(mlp(), images * 2, labels)
     with pytest.raises(Refused, match="labels"):
         observe(mlp(), images, labels[:1])
+
+
+@pytest.mark.parametrize("know_labels", [True, False])
+def test_what_the_model_does_not_take_is_refused_in_a_line(know_labels: bool) -> None:
+    images, labels = digits(2)
+    for wrong, message in (
+        (torch.tensor([0, 10]), "labels run from 0 to 10, the model has classes 0 to 9"),
+        (torch.tensor([-1, 0]), "labels run from -1"),
+        (labels.float(), r"labels is torch.float32\[2\], expected int64"),
+    ):
+        with pytest.raises(Refused, match=message):
+            observe(mlp(), images, wrong, know_labels=know_labels)
+    with pytest.raises(Refused, match=r"images: the model does not take examples of shape \[3, 8, 8\]"):
+        observe(cnn(), images.expand(2, 3, 8, 8), labels, know_labels=know_labels)
+    with pytest.raises(Refused, match=r"images: dtype torch.float64, expected that of the model"):
+        observe(mlp(), images.double(), labels, know_labels=know_labels)

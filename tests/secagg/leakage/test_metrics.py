@@ -77,6 +77,15 @@ def test_identification_points_into_a_gallery() -> None:
     assert identified(gallery[[5, 7]], gallery, truth).tolist() == [False, True]
 
 
+def test_the_likest_guise_of_a_gallery_counts() -> None:
+    gallery, truth = images(20), torch.tensor([4, 7])
+    mirrored = gallery.flip(3)
+    assert not identified(mirrored[truth], gallery, truth).any()
+    assert identified(mirrored[truth], gallery, truth, variants=[mirrored]).all()
+    with pytest.raises(Refused, match="variants: shape"):
+        identified(gallery[truth], gallery, truth, variants=[gallery[:1]])
+
+
 def test_a_flat_image_and_a_duplicate_identify_nobody() -> None:
     gallery = images(3)
     assert not identified(torch.full((1, 1, 16, 16), 0.5), gallery, torch.tensor([0])).any()

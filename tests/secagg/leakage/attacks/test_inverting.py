@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from secagg.errors import Refused
-from secagg.leakage import LocalTraining, Observation, Reconstruction, match, observe, psnr
+from secagg.leakage import Defence, LocalTraining, Observation, Reconstruction, match, observe, psnr
 from secagg.leakage.attacks import InvertingGradients
 from secagg.leakage.attacks.descent import descend, total_variation
 from secagg.leakage.attacks.matching import Matching
-from tests.secagg.leakage.cases import cnn, digits
+from secagg.leakage.defences import ClipAndNoise, LocalDP
+from tests.secagg.leakage.cases import cnn, digits, mlp
 
 ATTACK = InvertingGradients(iterations=150, tv=1e-5)
 
@@ -101,14 +102,13 @@ def test_what_the_adversary_cannot_see_counts_for_nothing() -> None:
     assert psnr(attacked(zeroed).images, images).item() > 20
 
 
-def test_known_noise_takes_weight_from_what_drowns_in_it() -> None:
+@pytest.mark.parametrize("defence", [ClipAndNoise(1.0, 0.05), LocalDP(20.0, 1000.0)], ids=lambda d: d.name)
+def test_who_knows_of_the_noise_does_no_worse(defence: Defence) -> None:
     images, labels = digits(1)
-    seen = observe(cnn(), images, labels)
-    drowned = [g if number else torch.full_like(g, 1e-6) for number, g in enumerate(seen.gradient)]
-    weights = Matching(replace(seen, gradient=drowned, noise_std=1e-5), distance="cosine")._weights
-    assert weights is not None
-    assert weights[0].max() == 0
-    assert weights[-1].min() > 0.99
+    seen = observe(mlp(), images, labels, defence=defence)
+    assert seen.noise_std
+    aware, unaware = (psnr(attacked(s).images, images).item() for s in (seen, seen.oblivious()))
+    assert aware >= unaware
 
 
 def test_known_statistics_are_matched() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from secagg.leakage import Defence, Observation, Unsupported, observe, psnr
+from secagg.leakage import Defence, Observation, Unsupported, identified, observe, psnr
 from secagg.leakage.attacks import InvertingGradients
 from secagg.leakage.defences import (
     ClipAndNoise,
@@ -134,6 +134,30 @@ def test_a_flip_is_a_mirror_or_nothing() -> None:
     assert all(a or b for a, b in zip(mirrored, same, strict=True))
     assert any(mirrored)
     assert any(same)
+
+
+@pytest.mark.parametrize(
+    ("defence", "found", "unaware"),
+    [
+        (Transformation(), 30, 15),
+        (Transformation(("rotate",)), 30, 29),
+        (Transformation(("invert",)), 30, 20),
+        (Transformation(("shift", "rotate")), 27, 15),
+    ],
+    ids=lambda value: "+".join(value.policies) if isinstance(value, Transformation) else None,
+)
+def test_who_knows_the_transformation_tells_the_images_apart(defence: Transformation, found: int, unaware: int) -> None:
+    gallery, _ = digits(200)
+    shown, truth = defence.examples(gallery[:30], (0.0, 1.0), torch.Generator().manual_seed(1)), torch.arange(30)
+    knowing = identified(shown, gallery, truth, variants=defence.variants(gallery, (0.0, 1.0)))
+    assert int(knowing.sum()) >= found
+    assert int(identified(shown, gallery, truth).sum()) <= unaware
+
+
+def test_without_a_transformation_an_image_is_looked_for_as_it_is() -> None:
+    images, _ = digits(3)
+    (alone,) = Pruning(0.5).variants(images, (0.0, 1.0))
+    assert torch.equal(alone, images)
 
 
 @pytest.mark.parametrize("defence", [Dropout(0.5), Precode(32)])
