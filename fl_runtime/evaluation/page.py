@@ -133,7 +133,7 @@ def _has_pictures(row: Row) -> bool:
 
 
 def _best(search: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(search, key=lambda tried: (tried["repeat"], -tried["psnr_db"]))
+    return sorted(search, key=lambda tried: (tried["repeat"], -tried["identified"], -tried["correlation"]))
 
 
 def _sentence(text: str) -> str:

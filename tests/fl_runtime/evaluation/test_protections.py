@@ -158,7 +158,7 @@ def test_what_is_all_zero_says_so_and_has_no_mark(finished: Finished) -> None:
 
 def test_a_search_without_images_had_nothing_to_tune_on(finished: Finished, points) -> None:
     row = one(finished, "plain", "inverting", defence="pruning")
-    search = [{"parameters": {"tv": 1e-4}, "psnr_db": 0.0, "images": 0}]
+    search = [{"parameters": {"tv": 1e-4}, "identified": 0.0, "correlation": 0.0, "psnr_db": 0.0, "images": 0}]
     untuned = replace(row, measured=tuple(replace(m, search=search) for m in row.measured))
     shown = of(finished, one(finished, "plain", "inverting"), untuned)
     assert "nothing to tune on" in to_html(shown, to_json(shown, command=""))
