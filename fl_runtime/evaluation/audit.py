@@ -23,6 +23,13 @@ def guarantees(claim: dict[str, Any] | None) -> bool:
     return claim is not None and claim["delta"] < 1
 
 
+def canary_audit(finished: Finished, backend: Part) -> dict[str, Any] | None:
+    """The audit on canaries of the first training under a backend, or None for none."""
+    row = next(row for row in finished.rows if row.cell.backend == backend)
+    audit: dict[str, Any] | None = finished.results[key(row.cell.training())]["audit"]
+    return audit
+
+
 def lower_bound(finished: Finished, backend: Part) -> float | str:
     """The largest epsilon that the first membership attack on this backend refutes at 95 %, or why there is none.
 

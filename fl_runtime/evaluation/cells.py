@@ -188,6 +188,7 @@ def _world(evaluation: Evaluation, model: str) -> World:
         algorithm=evaluation.algorithm,
         training=evaluation.training,
         rounds=evaluation.evaluation.rounds,
+        audit_canaries=evaluation.evaluation.audit_canaries,
         utility=evaluation.evaluation.utility,
         seed=evaluation.evaluation.seed,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from fl_runtime.evaluation import words
-from fl_runtime.evaluation.audit import guarantees, lower_bound, spent
+from fl_runtime.evaluation.audit import canary_audit, guarantees, lower_bound, spent
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.protections import Group, by_protection, has_defence
 from fl_runtime.evaluation.rows import Row
@@ -168,7 +168,8 @@ def _private(finished: Finished) -> Found:
     for label, job in finished.backends.items():
         claim = spent(finished, job.backend)
         if claim is not None and guarantees(claim):
-            bound = lower_bound(finished, job.backend)
+            audit = canary_audit(finished, job.backend)
+            bound = lower_bound(finished, job.backend) if audit is None else audit["epsilon"]
             claims.append(f"{label}: epsilon {claim['epsilon']:.3g} at delta {claim['delta']:.2g}")
             if isinstance(bound, str):
                 missing.append(f"an audited lower bound under {label}")
@@ -178,8 +179,13 @@ def _private(finished: Finished) -> Found:
 
 
 def _membership(finished: Finished) -> Found:
+    """At 1 %, and at 0.1 %: a rate, or that there are too few non-members to tell."""
     rates = {"1 %": "tpr_at_1_percent", "0.1 %": "tpr_at_0.1_percent"}
-    return _of("rates of", {rate: any(name in row.figures for row in finished.rows) for rate, name in rates.items()})
+    found = {rate: any(name in row.figures for row in finished.rows) for rate, name in rates.items()}
+    rows = [row for row in finished.rows if row.cell.family == "membership" and row.problem is None]
+    said = {f"{rate} (inconclusive, too few non-members)" if rows and not there else rate: bool(rows)
+            for rate, there in found.items()}  # fmt: skip
+    return _of("rates of", said)
 
 
 def _malicious(finished: Finished) -> Found:

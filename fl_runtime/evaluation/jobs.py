@@ -22,7 +22,7 @@ from secagg.errors import Aborted, Refused, SecaggError
 
 Job = TrainingJob | Cell | SeesJob
 FIELDS: dict[type[Job], tuple[str, ...]] = {
-    TrainingJob: ("weights", "accuracy", "auc", "loss", "upload_bytes", "spent"),
+    TrainingJob: ("weights", "accuracy", "auc", "loss", "upload_bytes", "spent", "audit"),
     Cell: tuple(field.name for field in fields(Measured)),
     SeesJob: ("clients", "coalitions"),
 }

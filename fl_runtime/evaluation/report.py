@@ -10,7 +10,7 @@ import hashlib
 from typing import Any
 
 from fl_runtime.evaluation import words
-from fl_runtime.evaluation.audit import lower_bound, spent
+from fl_runtime.evaluation.audit import canary_audit, lower_bound, spent
 from fl_runtime.evaluation.cache import versions
 from fl_runtime.evaluation.cells import key, repeats
 from fl_runtime.evaluation.checklist import checklist
@@ -120,5 +120,6 @@ def _datasheet(finished: Finished, label: str) -> dict[str, Any]:
         "parameters": dict(backend.parameters),
         "guarantees": composition.guarantees.to_json(),
         "differential_privacy": spent(finished, backend),
+        "canary_audit": canary_audit(finished, backend),
         "empirical_lower_bound": lower_bound(finished, backend),
     }

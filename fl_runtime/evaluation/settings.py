@@ -58,6 +58,7 @@ class Terms(Section):
         gallery: images among which a victim is looked for.
         good_db: an image counts as reconstructed from this PSNR on.
         control: the share of its items that an undefended attack must recover to count as one that works.
+        audit_canaries: audit each claim of differential privacy on so many canaries; none by default.
         lpips: files with the weights of LPIPS: AlexNet and, unless they are in the same file, the heads; () for none.
     """
 
@@ -71,6 +72,7 @@ class Terms(Section):
     gallery: Annotated[int, Field(ge=2, le=100_000)] = 200
     good_db: Annotated[float, Field(gt=0, lt=150)] = 20.0
     control: Annotated[float, Field(gt=0, le=1)] = 0.5
+    audit_canaries: Annotated[int, Field(ge=3, le=1_000_000)] | None = None
     lpips: Annotated[tuple[str, ...], Field(strict=False, max_length=2)] = ()
 
 

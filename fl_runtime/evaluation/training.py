@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fl_runtime.audits import audit_run
 from fl_runtime.data.dataset import Client, Dataset, Rows
 from fl_runtime.data.federation import federate
 from fl_runtime.evaluation.catalogue import UNSEEN, build_defence
@@ -30,6 +32,7 @@ from fl_runtime.run import Prepared, Rounds, prepare
 from fl_runtime.seeds import derive
 from fl_runtime.site import Site
 from fl_runtime.task import Task
+from secagg.errors import Refused
 from secagg.leakage import LocalTraining, Observation
 from secagg.leakage.attack import generator
 from secagg.protocol import Rng
@@ -66,7 +69,7 @@ def train(job: TrainingJob) -> dict[str, Any]:
     """
     done = run_federation(job, dataset(job.world), seed=derive(job.world.seed, "training", job.repeat))
     flatten, outcomes = done.prepared.layout.flatten, done.rounds.outcomes
-    scores = done.rounds.evaluate().overall
+    scores, spent = done.rounds.evaluate().overall, done.spent(job.world.rounds)
     meters = [outcome.meters[name] for outcome in outcomes for name in outcome.result.contributors]
     return {
         "weights": {
@@ -78,8 +81,21 @@ def train(job: TrainingJob) -> dict[str, Any]:
         "auc": scores.auc,
         "loss": scores.loss,
         "upload_bytes": statistics.median(meter.sent_bytes for meter in meters),
-        "spent": done.spent(job.world.rounds),
+        "spent": spent,
+        "audit": _audit(job, done, spent),
     }
+
+
+def _audit(job: TrainingJob, done: Trained, spent: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """The claim of a training, audited on canaries where it makes one: in the first repeat, as all claim the same."""
+    if job.world.audit_canaries is None or job.repeat > 0 or spent is None or spent["delta"] >= 1:
+        return None
+    seed = derive(job.world.seed, "audit", job.backend.label)
+    experiment = _experiment(job.world, job.backend, seed, audit_canaries=job.world.audit_canaries)
+    try:
+        return dict(audit_run(experiment, done.prepared.composition, spent))
+    except Refused as error:
+        raise Refused(f"evaluation.audit_canaries: backend {job.backend.label!r}: {error}") from None
 
 
 def run_federation(job: TrainingJob, data: Dataset, *, seed: int) -> Trained:
@@ -176,7 +192,7 @@ class _Defended(Site):
         return -torch.cat([part.flatten() for part in shared.gradient]).numpy(), weight
 
 
-def _experiment(world: World, backend: Part, seed: int) -> Experiment:
+def _experiment(world: World, backend: Part, seed: int, **privacy: Any) -> Experiment:
     data = world.data.model_dump(mode="json", exclude_none=True)
     if world.data_path is not None:
         data["path"] = world.data_path
@@ -187,7 +203,7 @@ def _experiment(world: World, backend: Part, seed: int) -> Experiment:
             "model": world.model.model_dump(mode="json"),
             "algorithm": world.algorithm.model_dump(mode="json"),
             "training": world.training.model_dump(mode="json"),
-            "privacy": {"backend": backend.kind, **backend.parameters},
+            "privacy": {"backend": backend.kind, **backend.parameters, **privacy},
         },
         context={"folder": Path()},
     )

@@ -33,6 +33,7 @@ class World(Section):
     algorithm: AnyAlgorithm
     training: Training
     rounds: int
+    audit_canaries: int | None
     utility: str
     seed: int
 

@@ -14,6 +14,7 @@ from fl_runtime.evaluation.audit import refuted_epsilon
 from fl_runtime.evaluation.cli import evaluate as command
 from fl_runtime.evaluation.evaluate import Finished, evaluate
 from fl_runtime.evaluation.markdown import _plain, to_markdown
+from fl_runtime.evaluation.page import to_html
 from fl_runtime.evaluation.report import config_digest, to_json
 from secagg.errors import Refused
 
@@ -233,3 +234,19 @@ def test_a_report_that_cannot_be_written_is_named(tiny_file: Path, finished, tmp
     arguments = [str(tiny_file), "--output", str(tmp_path), "--processes", "1"]
     with pytest.raises(Refused, match=r"report\.md: cannot write: Is a directory"):
         click.testing.CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+
+def test_claims_are_audited_on_canaries_where_that_is_asked_for(settings, tmp_path: Path) -> None:
+    evaluation = settings(
+        "evaluation.audit_canaries=40",
+        **{'defence = ["none", "pruning"]\nattack = ["inverting"]': 'attack = ["inverting"]'},
+    )
+    done = evaluate(evaluation, folder=tmp_path)
+    sheets = to_json(done, command=COMMAND)["datasheets"]
+    assert sheets["plain"]["canary_audit"] is None
+    audit = sheets["noisy"]["canary_audit"]
+    assert (audit["canaries"], audit["claim"]) == (40, sheets["noisy"]["differential_privacy"]["epsilon"])
+    assert 0 <= audit["epsilon"] <= audit["claim"]
+    assert "guesses about 40 canaries right" in to_html(done, to_json(done, command=COMMAND))
+    jobs_with_audits = [result for result in done.results.values() if result.get("audit") is not None]
+    assert len(jobs_with_audits) == 1, "one repeat is enough"
