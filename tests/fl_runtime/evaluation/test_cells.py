@@ -142,7 +142,7 @@ def test_victims_and_training_rows_are_of_one_draw_of_the_data(settings, real_da
     """With `data.limit` the rows themselves are drawn: a model must not be trained on other rows than are attacked."""
     from fl_runtime.evaluation import training
 
-    path = real_data / "pneumoniamnist" / "pneumoniamnist_subset.npz"
+    path = (real_data / "pneumoniamnist" / "pneumoniamnist_subset.npz").resolve()
     evaluation = settings("data.dataset=medmnist", f"data.path={path}", "data.limit=300")
     job = expand(evaluation)[0].training()
     trained: list[np.ndarray] = []
