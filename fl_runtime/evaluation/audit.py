@@ -1,4 +1,4 @@
-"""What a backend claims of differential privacy, and the epsilon that a membership attack on it refutes."""
+"""What a backend claims of differential privacy, and the epsilons that canaries and a membership attack refute."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ NO_AUDIT = "no audit was run"
 
 def spent(finished: Finished, backend: Part) -> dict[str, Any] | None:
     """The claim after the first training under a backend, or None for none."""
-    row = next(row for row in finished.rows if row.cell.backend == backend)
-    claim: dict[str, Any] | None = finished.results[key(row.cell.training())]["spent"]
+    claim: dict[str, Any] | None = _training(finished, backend)["spent"]
     return claim
 
 
@@ -25,9 +24,13 @@ def guarantees(claim: dict[str, Any] | None) -> bool:
 
 def canary_audit(finished: Finished, backend: Part) -> dict[str, Any] | None:
     """The audit on canaries of the first training under a backend, or None for none."""
-    row = next(row for row in finished.rows if row.cell.backend == backend)
-    audit: dict[str, Any] | None = finished.results[key(row.cell.training())]["audit"]
+    audit: dict[str, Any] | None = _training(finished, backend)["audit"]
     return audit
+
+
+def _training(finished: Finished, backend: Part) -> dict[str, Any]:
+    row = next(row for row in finished.rows if row.cell.backend == backend)
+    return finished.results[key(row.cell.training())]
 
 
 def lower_bound(finished: Finished, backend: Part) -> float | str:

@@ -54,8 +54,7 @@ def imprint(cell: Cell, model: nn.Module) -> Measured:
                 )
             )
         if not attacked.sights:
-            hidden = sum(len(client.labels) for client in attacked.bystanders)
-            attempts.append(Attempt("nothing", "nothing", shares={"hit": [0] * hidden}))
+            attempts.append(Attempt.nothing("hit", sum(len(client.labels) for client in attacked.bystanders)))
     return Measured.of(
         attempts,
         needs=["to choose the model", "public images"],

@@ -37,6 +37,11 @@ class Attempt:
     iterations: int = 0
     seconds: float = 0.0
 
+    @classmethod
+    def nothing(cls, metric: str, victims: int) -> Attempt:
+        """No update was seen of so many victims: none of them is a hit."""
+        return cls("nothing", "nothing", shares={metric: [0] * victims})
+
 
 @dataclass(frozen=True)
 class Measured:
