@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from secagg.errors import Refused
 from secagg.leakage.metrics import Range, unit_pair
-from secagg.leakage.safetensors import read_safetensors
 
 SMALLEST = 64
 BATCH = 32
@@ -165,10 +165,13 @@ def _tensors(path: Path, names: Iterable[str]) -> dict[str, Tensor]:
         raise Refused(f"{path}: expected a file .safetensors, .pt or .pth with the weights of LPIPS")
     try:
         if path.suffix == ".safetensors":
-            return read_safetensors(path, names)
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in set(names).intersection(file.keys())}
         held = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise Refused(f"{path}: cannot be read: {error.strerror or error}") from None
+    except SafetensorError as error:
+        raise Refused(f"{path}: damaged: {error}") from None
     except DAMAGE:
         raise Refused(f"{path}: damaged, or holds more than tensors") from None
     if not isinstance(held, dict):

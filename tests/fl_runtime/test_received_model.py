@@ -71,6 +71,7 @@ def warned(rounds: Rounds, numbers: list[int]) -> list[str]:
     return [str(warning.message) for warning in caught if warning.category is SuspiciousModel]
 
 
+@pytest.mark.filterwarnings("ignore::secagg.participation.CloseCohorts")
 @pytest.mark.parametrize("settings", [
     ("privacy.backend=plain",),
     ("privacy.backend=smpc", "model.name=small_cnn"),

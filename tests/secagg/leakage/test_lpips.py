@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secagg.errors import Refused
@@ -146,7 +147,7 @@ def test_the_heads_may_lie_in_a_file_of_their_own(
     metric: LPIPS, network: Weights, heads: Weights, tmp_path: Path
 ) -> None:
     torch.save(network, tmp_path / "alexnet.pth")
-    write_safetensors(tmp_path / "heads.safetensors", heads)
+    save_file(heads, tmp_path / "heads.safetensors")
     two = LPIPS.load(tmp_path / "alexnet.pth", heads=str(tmp_path / "heads.safetensors"))
     assert {name: weights.tolist() for name, weights in two.weights.items() if name in heads} == {
         name: weights.double().tolist() for name, weights in heads.items()
@@ -160,7 +161,7 @@ def test_the_heads_may_lie_in_a_file_of_their_own(
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_safetensors_of_other_widths_are_read(network: Weights, heads: Weights, tmp_path: Path, dtype: Any) -> None:
     held = {name: tensor.to(dtype) for name, tensor in (network | heads).items()}
-    write_safetensors(tmp_path / "both.safetensors", held)
+    save_file(held, tmp_path / "both.safetensors")
     read = LPIPS.load(tmp_path / "both.safetensors").weights
     assert all(torch.equal(weights, held[name].double()) for name, weights in read.items())
 
@@ -253,54 +254,33 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "reason"),
+    "table",
     [
-        (b"[" * 100_000, "not JSON"),
-        (b"{", "not JSON"),
-        (b"[]", "is list, expected an object"),
-        ({}, "no tensor 'features.0.weight'"),
-        ({"shape": [1]}, "no dtype, shape and two data_offsets"),
-        (7, "no dtype, shape and two data_offsets"),
-        ({"dtype": "F32", "shape": 3, "data_offsets": [0, 4]}, "no dtype, shape and two data_offsets"),
-        ({"dtype": "F32", "shape": [1], "data_offsets": [0]}, "no dtype, shape and two data_offsets"),
-        ({"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}, "'BF16', expected one of F16, F32, F64"),
-        ({"dtype": ["F32"], "shape": [1], "data_offsets": [0, 4]}, "expected one of F16, F32, F64"),
-        ({"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]}, "not whole numbers within"),
-        ({"dtype": "F32", "shape": [True], "data_offsets": [0, 4]}, "not whole numbers within"),
-        ({"dtype": "F32", "shape": [0, 10**30], "data_offsets": [0, 0]}, "not whole numbers within"),
-        ({"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}, "not whole numbers within"),
-        ({"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}, "does not fit its shape"),
+        b"[" * 100_000,
+        b"{",
+        b"[]",
+        7,
+        {"shape": [1]},
+        {"dtype": "F32", "shape": 3, "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [-1], "data_offsets": [4, 0]},
+        {"dtype": "F32", "shape": [0, 10**30], "data_offsets": [0, 0]},
+        {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]},
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]},
     ],
 )
-def test_a_false_table_of_a_safetensors_file_is_refused(tmp_path: Path, table: Any, reason: str) -> None:
-    text = table
-    if not isinstance(table, bytes):
-        text = json.dumps({"features.0.weight": table} if table != {} else {}).encode()
+def test_a_false_table_of_a_safetensors_file_is_refused(tmp_path: Path, table: Any) -> None:
+    text = table if isinstance(table, bytes) else json.dumps({"features.0.weight": table}).encode()
     path = tmp_path / "false.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(Refused, match=r"false\.safetensors: damaged: "):
         LPIPS.load(path)
-    assert reason in str(refused.value)
 
 
 def test_a_safetensors_file_that_is_cut_off_is_refused(heads: Weights, tmp_path: Path) -> None:
     path = tmp_path / "heads.safetensors"
-    write_safetensors(path, heads)
+    save_file(heads, path)
     whole = path.read_bytes()
     for length in (7, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(Refused, match=r"heads\.safetensors: "):
             LPIPS.load(path, heads=path)
-
-
-def write_safetensors(path: Path, tensors: Weights) -> None:
-    names = {torch.float16: "F16", torch.float32: "F32", torch.float64: "F64"}
-    table: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    body = b""
-    for name, tensor in tensors.items():
-        data = tensor.contiguous().numpy().tobytes()
-        offsets = [len(body), len(body) + len(data)]
-        table[name] = {"dtype": names[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
-        body += data
-    text = json.dumps(table).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
