@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
-from fl_runtime.evaluation.catalogue import build_defence, check_attack
-from fl_runtime.evaluation.cells import Cell, Part
-from fl_runtime.evaluation.settings import Adversary
-from fl_runtime.evaluation.world import World, dataset
+from fl_runtime.evaluation.matrix.catalogue import build_defence, check_attack
+from fl_runtime.evaluation.matrix.cells import Cell, Part
+from fl_runtime.evaluation.matrix.settings import Adversary
+from fl_runtime.evaluation.matrix.world import World, dataset
 from secagg import registry
 from secagg.errors import Refused
 
@@ -58,7 +58,7 @@ def _check_rows(row: Cell) -> None:
 def _norms_of(model: str, defence: str) -> int:
     from torch import nn
 
-    from fl_runtime.evaluation.training import attacked_model
+    from fl_runtime.evaluation.attempts.training import attacked_model
 
     world, part = World.model_validate_json(model), Part.model_validate_json(defence)
     data = dataset(world)

@@ -32,10 +32,10 @@ def evaluate(evaluation: Path, overrides: tuple[str, ...], output: Path | None, 
     from fl_runtime.config import load_as
     from fl_runtime.evaluation.evaluate import evaluate as run
     from fl_runtime.evaluation.evaluate import plan
-    from fl_runtime.evaluation.markdown import to_markdown
-    from fl_runtime.evaluation.page import to_html
-    from fl_runtime.evaluation.report import to_json
-    from fl_runtime.evaluation.settings import Evaluation
+    from fl_runtime.evaluation.matrix.settings import Evaluation
+    from fl_runtime.evaluation.report.document import to_json
+    from fl_runtime.evaluation.report.markdown import to_markdown
+    from fl_runtime.evaluation.report.page import to_html
     from secagg.cli.progress import progress
 
     settings = load_as(Evaluation, evaluation, overrides)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fl_runtime.evaluation.cache import Cache
-from fl_runtime.evaluation.cells import NAIVE, Cell, SeesJob, expand, key, repeats
+from fl_runtime.evaluation.attempts.cache import Cache
+from fl_runtime.evaluation.attempts.jobs import Job, do_all
 from fl_runtime.evaluation.checks import check
-from fl_runtime.evaluation.jobs import Job, do_all
+from fl_runtime.evaluation.matrix.cells import NAIVE, Cell, SeesJob, expand, key, repeats
+from fl_runtime.evaluation.matrix.settings import Evaluation
 from fl_runtime.evaluation.rows import Results, Row, pool
-from fl_runtime.evaluation.settings import Evaluation
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def plan(evaluation: Evaluation) -> list[Job]:
     for row in rows:
         check(row)
     if rows[0].lpips is not None:
-        from fl_runtime.evaluation.inversion import load_lpips
+        from fl_runtime.evaluation.attempts.inversion import load_lpips
 
         load_lpips(rows[0].lpips.paths)
     cells = [cell for row in rows for cell in repeats(row, evaluation)]

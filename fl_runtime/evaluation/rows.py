@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fl_runtime.evaluation.cells import Cell, expand, key, repeats
-from fl_runtime.evaluation.families import Traits
-from fl_runtime.evaluation.measured import Measured
-from fl_runtime.evaluation.settings import Evaluation
+from fl_runtime.evaluation.attempts.measured import Measured
+from fl_runtime.evaluation.matrix.cells import Cell, expand, key, repeats
+from fl_runtime.evaluation.matrix.families import Traits
+from fl_runtime.evaluation.matrix.settings import Evaluation
 from secagg.leakage import Interval, mean_interval, share_interval
 
 Results = Mapping[str, dict[str, Any]]

@@ -50,7 +50,7 @@ GUARDS = (
     Guard(
         "what was not attacked is not counted as an attack that failed",
         (),
-        "fl_runtime/evaluation/measured.py",
+        "fl_runtime/evaluation/attempts/measured.py",
         "shares=_joined([attempt.shares for attempt in attacked], np.uint8),",
         "shares=_joined([attempt.shares for attempt in tried], np.uint8),",
         (f"{ROWS}::test_what_was_not_attacked_does_not_count_as_an_attack_that_failed",),
@@ -66,7 +66,7 @@ GUARDS = (
     Guard(
         "the control's name is nothing else's",
         (),
-        "fl_runtime/evaluation/settings.py",
+        "fl_runtime/evaluation/matrix/settings.py",
         "if name == reserved:",
         "if False:",
         (f"{SETTINGS}::test_a_mistake_is_named",),
@@ -74,7 +74,7 @@ GUARDS = (
     Guard(
         "an adversary is told the noise on what it sees",
         (),
-        "fl_runtime/evaluation/victims.py",
+        "fl_runtime/evaluation/attempts/victims.py",
         "return seen if cell.setting.adaptive else seen.oblivious()",
         "return seen.oblivious()",
         (
@@ -85,7 +85,7 @@ GUARDS = (
     Guard(
         "data that changed are never a result",
         (),
-        "fl_runtime/evaluation/jobs.py",
+        "fl_runtime/evaluation/attempts/jobs.py",
         "except Changed:",
         "except ZeroDivisionError:",
         (f"{CACHE}::test_data_that_changed_are_no_result",),
@@ -93,7 +93,7 @@ GUARDS = (
     Guard(
         "what several parties pool is not said of one",
         (),
-        "fl_runtime/evaluation/protections.py",
+        "fl_runtime/evaluation/report/protections.py",
         "return self.where(lambda row: not row.collusion)",
         "return self",
         (f"{PROTECTIONS}::test_the_clearest_image_is_of_all_rows_of_one_party_and_not_of_the_one_that_is_shown",),
@@ -101,7 +101,7 @@ GUARDS = (
     Guard(
         "nor in the summary, in any family",
         (),
-        "fl_runtime/evaluation/findings.py",
+        "fl_runtime/evaluation/report/findings.py",
         "[row for row in rows if row.collusion == many]",
         "list(rows)",
         (f"{PROTECTIONS}::test_what_several_parties_pool_is_no_result_of_the_server_in_any_family",),
@@ -109,7 +109,7 @@ GUARDS = (
     Guard(
         "protections are told apart by what they are",
         (),
-        "fl_runtime/evaluation/protections.py",
+        "fl_runtime/evaluation/report/protections.py",
         "return key(row.cell.backend), key(row.cell.defence)",
         "return row.cell.backend.label, row.cell.defence.label",
         (f"{PROTECTIONS}::test_protections_are_told_apart_by_what_they_are_and_not_by_their_labels",),
@@ -117,7 +117,7 @@ GUARDS = (
     Guard(
         "a delta of 1 is no guarantee",
         (),
-        "fl_runtime/evaluation/audit.py",
+        "fl_runtime/evaluation/report/audit.py",
         'return claim is not None and claim["delta"] < 1',
         "return claim is not None",
         (f"{PROTECTIONS}::test_a_delta_of_one_is_no_guarantee",),
@@ -125,7 +125,7 @@ GUARDS = (
     Guard(
         "a point of the checklist is complete only with all that it requires",
         (),
-        "fl_runtime/evaluation/checklist.py",
+        "fl_runtime/evaluation/report/checklist.py",
         "return bool(self.evidence) and not self.missing",
         "return bool(self.evidence)",
         (f"{PROTECTIONS}::test_a_point_is_complete_only_with_all_that_it_requires",),
@@ -133,7 +133,7 @@ GUARDS = (
     Guard(
         "no axis is printed beside an attack that ignores it",
         (),
-        "fl_runtime/evaluation/settings.py",
+        "fl_runtime/evaluation/matrix/settings.py",
         "if axis in (*traits.ignored, *BLIND_TO.get(kind, ())):",
         "if False:",
         (f"{SETTINGS}::test_a_mistake_in_the_matrix_names_its_table",),
@@ -141,7 +141,7 @@ GUARDS = (
     Guard(
         "data that changed since the plan are not attacked under the old name",
         (),
-        "fl_runtime/evaluation/world.py",
+        "fl_runtime/evaluation/matrix/world.py",
         "if digest(*named) != world.data_digest:",
         "if False:",
         (f"{CELLS}::test_data_that_changed_since_the_plan_are_refused",),
@@ -149,7 +149,7 @@ GUARDS = (
     Guard(
         "names out of an evaluation file are text in Markdown, not markup",
         (),
-        "fl_runtime/evaluation/markdown.py",
+        "fl_runtime/evaluation/report/markdown.py",
         """return re.sub(r"([\\\\`*_\\[\\]<>|#])", r"\\\\\\1", text.replace("\\n", " "))""",
         """return text""",
         (f"{REPORT}::test_text_of_the_evaluation_is_escaped_in_markdown",),
@@ -157,7 +157,7 @@ GUARDS = (
     Guard(
         "a damaged cache entry is never taken for a result",
         (),
-        "fl_runtime/evaluation/cache.py",
+        "fl_runtime/evaluation/attempts/cache.py",
         "if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:",
         "if False:",
         (f"{CACHE}::test_one_changed_byte_is_noticed_and_the_file_named",),
@@ -165,7 +165,7 @@ GUARDS = (
     Guard(
         "a worker with other sources stores nothing under this evaluation's names",
         (),
-        "fl_runtime/evaluation/jobs.py",
+        "fl_runtime/evaluation/attempts/jobs.py",
         "if cache.path(job) != path:",
         "if False:",
         (f"{CACHE}::test_a_worker_with_other_sources_than_the_evaluation_is_refused",),
@@ -173,7 +173,7 @@ GUARDS = (
     Guard(
         "names out of an evaluation file are text in the page, not markup",
         (),
-        "fl_runtime/evaluation/page.py",
+        "fl_runtime/evaluation/report/page.py",
         "Environment(autoescape=True,",
         "Environment(autoescape=False,",
         (f"{PAGE}::test_text_of_the_evaluation_is_escaped",),
@@ -181,7 +181,7 @@ GUARDS = (
     Guard(
         "an attacked step of dp-sgd has the noise that its training solved for",
         (),
-        "fl_runtime/evaluation/private_step.py",
+        "fl_runtime/evaluation/attempts/private_step.py",
         '{"noise_multiplier": spent["noise_multiplier"]}',
         '{"noise_multiplier": 1e-3}',
         (f"{PRIVATE}::test_the_noise_is_that_of_the_training_and_other_backends_are_left_alone",),

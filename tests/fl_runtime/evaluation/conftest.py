@@ -9,7 +9,7 @@ import pytest
 
 from fl_runtime.config import load_as
 from fl_runtime.evaluation.evaluate import Finished, evaluate
-from fl_runtime.evaluation.settings import Evaluation
+from fl_runtime.evaluation.matrix.settings import Evaluation
 
 TINY = """
 [evaluation]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from fl_runtime.evaluation import jobs, victims
-from fl_runtime.evaluation.cache import Cache
-from fl_runtime.evaluation.cells import expand
-from fl_runtime.evaluation.measured import Measured
-from fl_runtime.evaluation.settings import Evaluation
+from fl_runtime.evaluation.attempts import jobs, victims
+from fl_runtime.evaluation.attempts.cache import Cache
+from fl_runtime.evaluation.attempts.measured import Measured
+from fl_runtime.evaluation.matrix.cells import expand
+from fl_runtime.evaluation.matrix.settings import Evaluation
 
 WHOLE = 'backend = ["plain", "secaggplus", "noisy"]\ndefence = ["none", "pruning"]\nattack = ["inverting"]'
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fl_runtime.evaluation.page import to_html
-from fl_runtime.evaluation.report import to_json
+from fl_runtime.evaluation.report.document import to_json
+from fl_runtime.evaluation.report.page import to_html
 from tests.fl_runtime.evaluation.chromium import Tab
 
 pytestmark = pytest.mark.browser

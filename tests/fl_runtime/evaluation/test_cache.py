@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fl_runtime.evaluation import jobs
-from fl_runtime.evaluation.cache import Cache
-from fl_runtime.evaluation.cells import Part, SeesJob
+from fl_runtime.evaluation.attempts import jobs
+from fl_runtime.evaluation.attempts.cache import Cache
 from fl_runtime.evaluation.evaluate import evaluate
-from fl_runtime.evaluation.report import to_json
+from fl_runtime.evaluation.matrix.cells import Part, SeesJob
+from fl_runtime.evaluation.report.document import to_json
 from secagg.errors import Refused
 
 JOB = SeesJob(backend=Part(label="plain", kind="plain"), rounds=2, seed=1)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fl_runtime.evaluation.catalogue import ATTACKS, DEFENCES, build_attack, build_defence, check_attack
 from fl_runtime.evaluation.evaluate import plan
+from fl_runtime.evaluation.matrix.catalogue import ATTACKS, DEFENCES, build_attack, build_defence, check_attack
 from secagg.errors import Refused
 from secagg.leakage.defences import Transformation
 

@@ -7,10 +7,10 @@ import itertools
 import numpy as np
 import pytest
 
-from fl_runtime.evaluation.cache import digest
-from fl_runtime.evaluation.cells import AXES, expand, key, repeats
+from fl_runtime.evaluation.attempts.cache import digest
 from fl_runtime.evaluation.evaluate import plan
-from fl_runtime.evaluation.world import dataset
+from fl_runtime.evaluation.matrix.cells import AXES, expand, key, repeats
+from fl_runtime.evaluation.matrix.world import dataset
 from secagg.errors import Refused
 
 
@@ -72,7 +72,7 @@ def test_a_cell_s_name_changes_with_each_setting_and_with_nothing_else(settings)
 
 
 def test_a_name_depends_on_versions_and_sources(settings, monkeypatch) -> None:
-    from fl_runtime.evaluation import cache
+    from fl_runtime.evaluation.attempts import cache
 
     cell = expand(settings())[0]
     before = digest(cell)
@@ -92,7 +92,7 @@ def test_the_plan_trains_what_every_row_and_its_control_is_measured_on(settings)
 
 
 def test_a_cell_s_name_changes_with_the_values_of_its_data(settings, tmp_path) -> None:
-    from fl_runtime.evaluation import world
+    from fl_runtime.evaluation.matrix import world
 
     written = tmp_path / "images.npz"
     names = []
@@ -140,7 +140,7 @@ def test_axes_that_an_attack_ignores_are_in_none_of_its_rows(settings) -> None:
 
 def test_victims_and_training_rows_are_of_one_draw_of_the_data(settings, real_data, monkeypatch) -> None:
     """With `data.limit` the rows themselves are drawn: a model must not be trained on other rows than are attacked."""
-    from fl_runtime.evaluation import training
+    from fl_runtime.evaluation.attempts import training
 
     path = (real_data / "pneumoniamnist" / "pneumoniamnist_subset.npz").resolve()
     evaluation = settings("data.dataset=medmnist", f"data.path={path}", "data.limit=300")

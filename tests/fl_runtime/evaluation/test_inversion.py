@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fl_runtime.evaluation.cells import Cell, expand
-from fl_runtime.evaluation.inversion import invert
-from fl_runtime.evaluation.measured import Measured
-from fl_runtime.evaluation.settings import Evaluation
-from fl_runtime.evaluation.training import attacked_model
-from fl_runtime.evaluation.world import dataset
+from fl_runtime.evaluation.attempts.inversion import invert
+from fl_runtime.evaluation.attempts.measured import Measured
+from fl_runtime.evaluation.attempts.training import attacked_model
+from fl_runtime.evaluation.matrix.cells import Cell, expand
+from fl_runtime.evaluation.matrix.settings import Evaluation
+from fl_runtime.evaluation.matrix.world import dataset
 
 MATRIX = """
 [defences.noisy]

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fl_runtime.evaluation import jobs
-from fl_runtime.evaluation.cache import Cache, digest
-from fl_runtime.evaluation.cells import expand
+from fl_runtime.evaluation.attempts import jobs
+from fl_runtime.evaluation.attempts.cache import Cache, digest
+from fl_runtime.evaluation.attempts.measured import Measured
 from fl_runtime.evaluation.evaluate import plan
-from fl_runtime.evaluation.measured import Measured
+from fl_runtime.evaluation.matrix.cells import expand
 from secagg.errors import Refused
 from secagg.leakage.lpips import FEATURES, HEADS, LPIPS
 

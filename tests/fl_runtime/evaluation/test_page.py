@@ -11,11 +11,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from fl_runtime.evaluation.checklist import checklist
-from fl_runtime.evaluation.figures import Point, Scale, curves, frontier
-from fl_runtime.evaluation.page import to_html
-from fl_runtime.evaluation.pictures import png
-from fl_runtime.evaluation.report import to_json
+from fl_runtime.evaluation.report.checklist import checklist
+from fl_runtime.evaluation.report.document import to_json
+from fl_runtime.evaluation.report.figures import Point, Scale, curves, frontier
+from fl_runtime.evaluation.report.page import to_html
+from fl_runtime.evaluation.report.pictures import png
 
 VOID = {"meta", "img", "link", "br", "input", "line", "circle", "polyline", "polygon"}
 

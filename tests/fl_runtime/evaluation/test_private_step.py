@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fl_runtime.evaluation.cells import Cell, Part, expand
-from fl_runtime.evaluation.private_step import accounted, private_step
-from fl_runtime.evaluation.settings import Evaluation
-from fl_runtime.evaluation.training import attacked_model
-from fl_runtime.evaluation.victims import dataset, flat
+from fl_runtime.evaluation.attempts.private_step import accounted, private_step
+from fl_runtime.evaluation.attempts.training import attacked_model
+from fl_runtime.evaluation.attempts.victims import dataset, flat
+from fl_runtime.evaluation.matrix.cells import Cell, Part, expand
+from fl_runtime.evaluation.matrix.settings import Evaluation
 from secagg.errors import Refused
 from secagg.leakage import LocalTraining, Observation, observe
 

@@ -10,12 +10,12 @@ import click.testing
 import jsonschema
 import pytest
 
-from fl_runtime.evaluation.audit import refuted_epsilon
 from fl_runtime.evaluation.cli import evaluate as command
 from fl_runtime.evaluation.evaluate import Finished, evaluate
-from fl_runtime.evaluation.markdown import _plain, to_markdown
-from fl_runtime.evaluation.page import to_html
-from fl_runtime.evaluation.report import config_digest, to_json
+from fl_runtime.evaluation.report.audit import refuted_epsilon
+from fl_runtime.evaluation.report.document import config_digest, to_json
+from fl_runtime.evaluation.report.markdown import _plain, to_markdown
+from fl_runtime.evaluation.report.page import to_html
 from secagg.errors import Refused
 
 COMMAND = "secagg evaluate tiny.toml"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from fl_runtime.evaluation import words
-from fl_runtime.evaluation.cells import expand, key, repeats
-from fl_runtime.evaluation.families import FAMILIES
-from fl_runtime.evaluation.measured import Attempt, Measured
+from fl_runtime.evaluation.attempts.measured import Attempt, Measured
+from fl_runtime.evaluation.matrix.cells import expand, key, repeats
+from fl_runtime.evaluation.matrix.families import FAMILIES
+from fl_runtime.evaluation.report import words
 from fl_runtime.evaluation.rows import Figure, judge, pool
 
 

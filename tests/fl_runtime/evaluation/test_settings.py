@@ -10,7 +10,7 @@ import pytest
 
 from fl_runtime.config import load_as
 from fl_runtime.evaluation.evaluate import plan
-from fl_runtime.evaluation.settings import Evaluation
+from fl_runtime.evaluation.matrix.settings import Evaluation
 from secagg.errors import Refused
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "evaluations").glob("*.toml"))
@@ -112,8 +112,8 @@ def test_an_attack_that_ignores_labels_has_no_rows_for_them(settings) -> None:
 def test_reading_an_evaluation_loads_no_torch(tiny_file: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from fl_runtime.config import load_as\n"
-        "from fl_runtime.evaluation.settings import Evaluation\n"
-        "from fl_runtime.evaluation.cells import expand\n"
+        "from fl_runtime.evaluation.matrix.settings import Evaluation\n"
+        "from fl_runtime.evaluation.matrix.cells import expand\n"
         f"expand(load_as(Evaluation, Path({str(tiny_file)!r})))\n"
         "sys.exit('torch' in sys.modules)"
     )

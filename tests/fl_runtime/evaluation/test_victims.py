@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from fl_runtime.evaluation.cells import Cell, Part, expand
-from fl_runtime.evaluation.checkpoint import checkpoint
-from fl_runtime.evaluation.settings import Evaluation
-from fl_runtime.evaluation.training import attacked_model
-from fl_runtime.evaluation.victims import Sight, rounds
-from fl_runtime.evaluation.world import dataset
+from fl_runtime.evaluation.attempts.checkpoint import checkpoint
+from fl_runtime.evaluation.attempts.training import attacked_model
+from fl_runtime.evaluation.attempts.victims import Sight, rounds
+from fl_runtime.evaluation.matrix.cells import Cell, Part, expand
+from fl_runtime.evaluation.matrix.settings import Evaluation
+from fl_runtime.evaluation.matrix.world import dataset
 
 Settings = Callable[..., Evaluation]
 

@@ -23,9 +23,9 @@ from pydantic import ConfigDict, Field, PrivateAttr, ValidationInfo, model_valid
 
 from fl_runtime.algorithms import AnyAlgorithm
 from fl_runtime.algorithms.fedavg import FedAvg
-from fl_runtime.evaluation.catalogue import ATTACKS, DEFENCES
-from fl_runtime.evaluation.families import BLIND_TO, FAMILIES
-from fl_runtime.evaluation.world import IMAGE_RANGES
+from fl_runtime.evaluation.matrix.catalogue import ATTACKS, DEFENCES
+from fl_runtime.evaluation.matrix.families import BLIND_TO, FAMILIES
+from fl_runtime.evaluation.matrix.world import IMAGE_RANGES
 from fl_runtime.experiment import Data, Name, resolve_path
 from fl_runtime.models import AnyModel
 from fl_runtime.section import Section

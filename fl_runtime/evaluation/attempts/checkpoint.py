@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.training import attacked_model, load_weights
-from fl_runtime.evaluation.world import dataset
+from fl_runtime.evaluation.attempts.training import attacked_model, load_weights
+from fl_runtime.evaluation.matrix.cells import Cell
+from fl_runtime.evaluation.matrix.world import dataset
 
 PUBLIC_ROWS = 256
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from fl_runtime.evaluation import words
-from fl_runtime.evaluation.audit import canary_audit, lower_bound, spent
-from fl_runtime.evaluation.cache import versions
-from fl_runtime.evaluation.cells import key, repeats
-from fl_runtime.evaluation.checklist import checklist
+from fl_runtime.evaluation.attempts.cache import versions
 from fl_runtime.evaluation.evaluate import Finished
+from fl_runtime.evaluation.matrix.cells import key, repeats
+from fl_runtime.evaluation.matrix.settings import Evaluation
+from fl_runtime.evaluation.report import words
+from fl_runtime.evaluation.report.audit import canary_audit, lower_bound, spent
+from fl_runtime.evaluation.report.checklist import checklist
 from fl_runtime.evaluation.rows import Figure, Row
-from fl_runtime.evaluation.settings import Evaluation
 from secagg import registry
 from secagg.record import canonical_json
 

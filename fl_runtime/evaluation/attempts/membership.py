@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_runtime.data.dataset import Rows
-from fl_runtime.evaluation.catalogue import build_attack
-from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.measured import Attempt, Measured
-from fl_runtime.evaluation.training import Trained, run_federation
-from fl_runtime.evaluation.world import dataset
+from fl_runtime.evaluation.attempts.measured import Attempt, Measured
+from fl_runtime.evaluation.attempts.training import Trained, run_federation
+from fl_runtime.evaluation.matrix.catalogue import build_attack
+from fl_runtime.evaluation.matrix.cells import Cell
+from fl_runtime.evaluation.matrix.world import dataset
 from fl_runtime.seeds import derive, generator
 from secagg.leakage.membership.attacks import lira, loss_threshold, rmia
 from secagg.leakage.membership.roc import Roc

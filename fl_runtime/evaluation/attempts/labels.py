@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.measured import Attempt, Measured
-from fl_runtime.evaluation.victims import rounds
-from fl_runtime.evaluation.world import dataset
+from fl_runtime.evaluation.attempts.measured import Attempt, Measured
+from fl_runtime.evaluation.attempts.victims import rounds
+from fl_runtime.evaluation.matrix.cells import Cell
+from fl_runtime.evaluation.matrix.world import dataset
 from fl_runtime.seeds import derive
 from secagg.leakage import Observation, label_accuracy
 from secagg.leakage.attacks.labels import IDLG, RLU

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fl_runtime.evaluation import words
-from fl_runtime.evaluation.cells import key
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.figures import Point, ends, frontier
-from fl_runtime.evaluation.protections import Group, by_protection, cohort
+from fl_runtime.evaluation.matrix.cells import key
+from fl_runtime.evaluation.report import words
+from fl_runtime.evaluation.report.figures import Point, ends, frontier
+from fl_runtime.evaluation.report.protections import Group, by_protection, cohort
 from fl_runtime.evaluation.rows import Figure, Row
 
 Place = tuple[str, str, str]

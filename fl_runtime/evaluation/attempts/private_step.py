@@ -16,8 +16,8 @@ from torch import Tensor
 
 from fl_runtime.algorithms.fedavg import FedAvg
 from fl_runtime.data.dataset import Rows
-from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.settings import NONE
+from fl_runtime.evaluation.matrix.cells import Cell
+from fl_runtime.evaluation.matrix.settings import NONE
 from fl_runtime.trainer import Trainer
 from fl_runtime.training import Training
 from secagg import registry

@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import Field
 
-from fl_runtime.evaluation.catalogue import ATTACKS
-from fl_runtime.evaluation.families import BLIND_TO, FAMILIES, Family, Traits
-from fl_runtime.evaluation.settings import NONE, PLAIN, Adversary, Evaluation, Labels, Matrix, Stage, Statistics
-from fl_runtime.evaluation.world import World, digest
+from fl_runtime.evaluation.matrix.catalogue import ATTACKS
+from fl_runtime.evaluation.matrix.families import BLIND_TO, FAMILIES, Family, Traits
+from fl_runtime.evaluation.matrix.settings import NONE, PLAIN, Adversary, Evaluation, Labels, Matrix, Stage, Statistics
+from fl_runtime.evaluation.matrix.world import World, digest
 from fl_runtime.section import Section
 from secagg.errors import Refused
 

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from fl_runtime.evaluation import words
-from fl_runtime.evaluation.cells import Cell
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.families import FAMILIES, Traits
-from fl_runtime.evaluation.protections import Group, by_protection, cohort, has_backend, has_defence, share
+from fl_runtime.evaluation.matrix.cells import Cell
+from fl_runtime.evaluation.matrix.families import FAMILIES, Traits
+from fl_runtime.evaluation.report import words
+from fl_runtime.evaluation.report.protections import Group, by_protection, cohort, has_backend, has_defence, share
 from fl_runtime.evaluation.rows import Row
 
 
@@ -58,7 +58,7 @@ def sentences(finished: Finished) -> list[Finding]:
                 _found("Nothing protects the update", bare, name=_unnamed),
                 _found("Backends, against one curious party", backends),
                 _found("Once several parties pool what they see", together),
-                _found("Defences without a backend", defences, name=words.defence),
+                _found("Defences without a backend", defences, name=_defence),
                 _found("Defences with a backend", both),
             ]
         else:
@@ -70,6 +70,10 @@ def sentences(finished: Finished) -> list[Finding]:
 
 def _unnamed(cell: Cell) -> str:
     return ""
+
+
+def _defence(cell: Cell) -> str:
+    return cell.defence.label
 
 
 def _found(title: str, rows: Sequence[Row], *, name: Callable[[Cell], str] = words.protection) -> Finding:

@@ -7,16 +7,16 @@ from functools import partial
 from importlib import resources
 from typing import Any
 
-from fl_runtime.evaluation import words
-from fl_runtime.evaluation.checklist import MALICIOUS, checklist
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.figures import key_dot, key_mark
-from fl_runtime.evaluation.findings import sentences, verdicts
-from fl_runtime.evaluation.pictures import chosen
-from fl_runtime.evaluation.protections import by_protection
+from fl_runtime.evaluation.report import words
+from fl_runtime.evaluation.report.checklist import MALICIOUS, checklist
+from fl_runtime.evaluation.report.figures import key_dot, key_mark
+from fl_runtime.evaluation.report.findings import sentences, verdicts
+from fl_runtime.evaluation.report.pictures import chosen
+from fl_runtime.evaluation.report.protections import by_protection
+from fl_runtime.evaluation.report.sweeps import all_curves, roc_curve
+from fl_runtime.evaluation.report.tables import frontier_drawing, frontier_points, heat_map
 from fl_runtime.evaluation.rows import Figure, Row
-from fl_runtime.evaluation.sweeps import all_curves, roc_curve
-from fl_runtime.evaluation.tables import frontier_drawing, frontier_points, heat_map
 from secagg.errors import Refused
 
 COLUMNS = ("psnr_db", "psnr_db_median", "psnr_db_p90", "psnr_db_worst", "ssim", "lpips", "mse", "rdlv",
@@ -33,7 +33,7 @@ def to_html(finished: Finished, report: dict[str, Any]) -> str:
         from jinja2 import Environment, StrictUndefined
     except ImportError:
         raise Refused("report.html: needs Jinja2, pip install 'secagg[report]'") from None
-    folder = resources.files("fl_runtime.evaluation.page_files")
+    folder = resources.files("fl_runtime.evaluation.report.page_files")
     text = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css", "report.js")}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {

@@ -17,12 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fl_runtime.evaluation.catalogue import build_attack, build_defence
-from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.labels import infer
-from fl_runtime.evaluation.measured import Attempt, Kind, Measured
-from fl_runtime.evaluation.victims import Client, Sight, rounds
-from fl_runtime.evaluation.world import dataset, value_range
+from fl_runtime.evaluation.attempts.labels import infer
+from fl_runtime.evaluation.attempts.measured import Attempt, Kind, Measured
+from fl_runtime.evaluation.attempts.victims import Client, Sight, rounds
+from fl_runtime.evaluation.matrix.catalogue import build_attack, build_defence
+from fl_runtime.evaluation.matrix.cells import Cell
+from fl_runtime.evaluation.matrix.world import dataset, value_range
 from fl_runtime.seeds import derive
 from secagg.errors import Refused
 from secagg.leakage import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from fl_runtime.evaluation.cells import Part, key
 from fl_runtime.evaluation.evaluate import Finished
+from fl_runtime.evaluation.matrix.cells import Part, key
 
 NO_AUDIT = "no audit was run"
 

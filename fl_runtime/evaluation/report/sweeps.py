@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fl_runtime.evaluation import words
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.families import FAMILIES, Family
-from fl_runtime.evaluation.figures import Point, curves, ends, roc
-from fl_runtime.evaluation.protections import Group, by_protection, cohort
+from fl_runtime.evaluation.matrix.families import FAMILIES, Family
+from fl_runtime.evaluation.report import words
+from fl_runtime.evaluation.report.figures import Point, curves, ends, roc
+from fl_runtime.evaluation.report.protections import Group, by_protection, cohort
 from fl_runtime.evaluation.rows import Row
 
 STAGES = ("untrained", "half", "trained")

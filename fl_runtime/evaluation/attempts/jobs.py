@@ -14,10 +14,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from fl_runtime.evaluation.cache import Cache
-from fl_runtime.evaluation.cells import Cell, SeesJob, TrainingJob, key
-from fl_runtime.evaluation.measured import Measured
-from fl_runtime.evaluation.world import Changed
+from fl_runtime.evaluation.attempts.cache import Cache
+from fl_runtime.evaluation.attempts.measured import Measured
+from fl_runtime.evaluation.matrix.cells import Cell, SeesJob, TrainingJob, key
+from fl_runtime.evaluation.matrix.world import Changed
 from secagg.errors import Aborted, Refused, SecaggError
 
 Job = TrainingJob | Cell | SeesJob
@@ -108,11 +108,11 @@ def _work(kind: str, text: str, path: Path) -> None:
 
 def _do(job: Job, cache: Cache) -> dict[str, Any]:
     if isinstance(job, TrainingJob):
-        from fl_runtime.evaluation.training import train
+        from fl_runtime.evaluation.attempts.training import train
 
         return train(job)
     if isinstance(job, SeesJob):
-        from fl_runtime.evaluation.sees import sees
+        from fl_runtime.evaluation.attempts.sees import sees
 
         return sees(job)
     try:
@@ -124,27 +124,27 @@ def _do(job: Job, cache: Cache) -> dict[str, Any]:
 
 
 def _attack(cell: Cell, cache: Cache) -> Measured:
-    from fl_runtime.evaluation.checkpoint import checkpoint
-    from fl_runtime.evaluation.private_step import accounted
+    from fl_runtime.evaluation.attempts.checkpoint import checkpoint
+    from fl_runtime.evaluation.attempts.private_step import accounted
 
     if cell.family == "membership":
-        from fl_runtime.evaluation.membership import infer_members
+        from fl_runtime.evaluation.attempts.membership import infer_members
 
         return infer_members(cell)
     trained = obtain(cell.training(), cache)
     model, cell = checkpoint(cell, trained), accounted(cell, trained["spent"])
     if cell.family == "imprint":
-        from fl_runtime.evaluation.malicious import imprint
+        from fl_runtime.evaluation.attempts.malicious import imprint
 
         return imprint(cell, model)
     if cell.family == "inconsistency":
-        from fl_runtime.evaluation.malicious import inconsistency
+        from fl_runtime.evaluation.attempts.malicious import inconsistency
 
         return inconsistency(cell, model)
     if cell.family == "labels":
-        from fl_runtime.evaluation.labels import read_labels
+        from fl_runtime.evaluation.attempts.labels import read_labels
 
         return read_labels(cell, model)
-    from fl_runtime.evaluation.inversion import invert
+    from fl_runtime.evaluation.attempts.inversion import invert
 
     return invert(cell, model)

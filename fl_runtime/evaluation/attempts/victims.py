@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fl_runtime.data.dataset import Rows
-from fl_runtime.evaluation.catalogue import build_defence
-from fl_runtime.evaluation.cells import Cell, Part
-from fl_runtime.evaluation.private_step import private_step
-from fl_runtime.evaluation.settings import Adversary
-from fl_runtime.evaluation.training import shaped, simulated_rng
-from fl_runtime.evaluation.world import dataset, value_range
+from fl_runtime.evaluation.attempts.private_step import private_step
+from fl_runtime.evaluation.attempts.training import shaped, simulated_rng
+from fl_runtime.evaluation.matrix.catalogue import build_defence
+from fl_runtime.evaluation.matrix.cells import Cell, Part
+from fl_runtime.evaluation.matrix.settings import Adversary
+from fl_runtime.evaluation.matrix.world import dataset, value_range
 from fl_runtime.seeds import derive
 from fl_runtime.seeds import generator as numpy_generator
 from secagg import registry

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from fl_runtime.audits import audit_run
 from fl_runtime.data.dataset import Client, Dataset, Rows
 from fl_runtime.data.federation import federate
-from fl_runtime.evaluation.catalogue import UNSEEN, build_defence
-from fl_runtime.evaluation.cells import Part, TrainingJob
-from fl_runtime.evaluation.settings import NONE
-from fl_runtime.evaluation.world import World, dataset, value_range
+from fl_runtime.evaluation.matrix.catalogue import UNSEEN, build_defence
+from fl_runtime.evaluation.matrix.cells import Part, TrainingJob
+from fl_runtime.evaluation.matrix.settings import NONE
+from fl_runtime.evaluation.matrix.world import World, dataset, value_range
 from fl_runtime.experiment import Experiment
 from fl_runtime.metrics import SMALLEST_PROBABILITY
 from fl_runtime.models import build as build_model

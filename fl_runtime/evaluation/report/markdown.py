@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from fl_runtime.evaluation import words
-from fl_runtime.evaluation.checklist import checklist
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.findings import Verdicts, sentences, verdicts
+from fl_runtime.evaluation.report import words
+from fl_runtime.evaluation.report.checklist import checklist
+from fl_runtime.evaluation.report.findings import Verdicts, sentences, verdicts
 
 
 def to_markdown(finished: Finished, report: dict[str, Any]) -> str:

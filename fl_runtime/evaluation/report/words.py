@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fl_runtime.evaluation.cells import Cell, Part
+from fl_runtime.evaluation.matrix.cells import Cell
+from fl_runtime.evaluation.matrix.settings import NONE
 from fl_runtime.evaluation.rows import Figure, Row, Verdict
-from fl_runtime.evaluation.settings import NONE, PLAIN
 
 NBSP, NO_UPDATE = "\u00a0", "no update"
 METRICS = {
@@ -84,18 +84,8 @@ def size(count: float | None) -> str:
 
 def protection(cell: Cell) -> str:
     """Backend and defence in a few words."""
-    backend = _name(cell.backend, PLAIN)
-    return backend if cell.defence.kind == NONE else f"{backend} + {defence(cell)}"
-
-
-def defence(cell: Cell) -> str:
-    """The defence alone, where it is clear what is around it."""
-    return _name(cell.defence, NONE)
-
-
-def _name(part: Part, nothing: str) -> str:
-    """A label; with its kind where it is the word for no protection and stands for one."""
-    return f"{part.label} ({part.kind})" if part.label == nothing != part.kind else part.label
+    backend = cell.backend.label
+    return backend if cell.defence.kind == NONE else f"{backend} + {cell.defence.label}"
 
 
 def setting(cell: Cell) -> str:

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from fl_runtime.evaluation.families import Family
+from fl_runtime.evaluation.matrix.families import Family
 from secagg.errors import Refused, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ ATTACKS: Mapping[str, Kind] = {
     "head-only": Kind("inversion", "secagg.leakage.attacks.head_only:HeadOnly"),
     "matched-filter": Kind("inversion", "secagg.leakage.attacks.matched_filter:MatchedFilter"),
     "spear": Kind("inversion", "secagg.leakage.attacks.spear:Spear"),
-    "labels": Kind("labels", "fl_runtime.evaluation.parameters:ReadLabels"),
-    "imprint": Kind("imprint", "fl_runtime.evaluation.parameters:Imprint"),
-    "model-inconsistency": Kind("inconsistency", "fl_runtime.evaluation.parameters:ModelInconsistency"),
-    "membership": Kind("membership", "fl_runtime.evaluation.parameters:Membership"),
+    "labels": Kind("labels", "fl_runtime.evaluation.matrix.parameters:ReadLabels"),
+    "imprint": Kind("imprint", "fl_runtime.evaluation.matrix.parameters:Imprint"),
+    "model-inconsistency": Kind("inconsistency", "fl_runtime.evaluation.matrix.parameters:ModelInconsistency"),
+    "membership": Kind("membership", "fl_runtime.evaluation.matrix.parameters:Membership"),
 }
 
 DEFENCES: Mapping[str, str] = {

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fl_runtime.evaluation.catalogue import build_attack
-from fl_runtime.evaluation.cells import Cell
-from fl_runtime.evaluation.measured import Attempt, Measured
-from fl_runtime.evaluation.settings import PLAIN
-from fl_runtime.evaluation.training import simulated_rng
-from fl_runtime.evaluation.victims import Client, draws, flat, honest_clients, rounds
-from fl_runtime.evaluation.world import dataset, value_range
+from fl_runtime.evaluation.attempts.measured import Attempt, Measured
+from fl_runtime.evaluation.attempts.training import simulated_rng
+from fl_runtime.evaluation.attempts.victims import Client, draws, flat, honest_clients, rounds
+from fl_runtime.evaluation.matrix.catalogue import build_attack
+from fl_runtime.evaluation.matrix.cells import Cell
+from fl_runtime.evaluation.matrix.settings import PLAIN
+from fl_runtime.evaluation.matrix.world import dataset, value_range
 from secagg import registry
 from secagg.errors import Aborted, Refused
 from secagg.leakage import Unsupported

@@ -14,7 +14,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_runtime.evaluation.words import NBSP
+from fl_runtime.evaluation.report.words import NBSP
 
 WIDTH, HEIGHT = 720, 380
 LEFT, RIGHT, TOP, BOTTOM = 62, 30, 16, 52

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fl_runtime.evaluation.cells import SeesJob
-from fl_runtime.evaluation.training import simulated_rng
+from fl_runtime.evaluation.attempts.training import simulated_rng
+from fl_runtime.evaluation.matrix.cells import SeesJob
 from fl_runtime.seeds import generator
 from secagg import registry
 from secagg.leakage.recording import record

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from fl_runtime.evaluation import words
-from fl_runtime.evaluation.cells import Cell, key
+from fl_runtime.evaluation.matrix.cells import Cell, key
+from fl_runtime.evaluation.matrix.settings import NONE, PLAIN
+from fl_runtime.evaluation.report import words
 from fl_runtime.evaluation.rows import Figure, Row
-from fl_runtime.evaluation.settings import NONE, PLAIN
 
 RANK = ("leaks", "partly", "not shown", "nothing", "inconclusive", "unsupported")
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from fl_runtime.evaluation import words
-from fl_runtime.evaluation.audit import canary_audit, guarantees, lower_bound, spent
 from fl_runtime.evaluation.evaluate import Finished
-from fl_runtime.evaluation.protections import Group, by_protection, has_defence
+from fl_runtime.evaluation.report import words
+from fl_runtime.evaluation.report.audit import canary_audit, guarantees, lower_bound, spent
+from fl_runtime.evaluation.report.protections import Group, by_protection, has_defence
+from fl_runtime.evaluation.report.sweeps import BATCH, COHORT, LOCAL, STAGES, sweep
 from fl_runtime.evaluation.rows import Row
-from fl_runtime.evaluation.sweeps import BATCH, COHORT, LOCAL, STAGES, sweep
 
 LEAST_REPEATS, LEAST_IMAGES = 3, 10
 MALICIOUS = ("imprint", "inconsistency")
