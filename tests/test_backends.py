@@ -213,6 +213,10 @@ def test_a_client_alone_in_its_process_does_the_same_work(name: str, monkeypatch
         return workload.contribution(who, uniform_weights=False)
 
     together = driver.round(spec, source).meters[client]
+    # What else the process does meanwhile, a collection of garbage say, is in its time: the least of three counts.
+    more = (driver.spec(number, layout=layout, encoding=encoding, task=task_digest(b"alone")) for number in (2, 3))
+    meters = [together, *(driver.round(again, source).meters[client] for again in more)]
+    least = min(meter.protect_cpu_s for meter in meters)
     vector, weight = workload.contribution(client, uniform_weights=False)
     identity = driver.identities[client]
     fields = {
@@ -228,5 +232,5 @@ def test_a_client_alone_in_its_process_does_the_same_work(name: str, monkeypatch
     assert 0 <= together.sent_bytes - upload < 2000  # the rest is key agreement and recovery
     # The same work within a wide margin: a shared result would make one of the two many times cheaper.
     cheapest = min(run["cpu"] for run in alone)
-    assert cheapest < 4 * together.protect_cpu_s + 0.05
-    assert together.protect_cpu_s < 4 * cheapest + 0.05
+    assert cheapest < 4 * least + 0.05
+    assert least < 4 * cheapest + 0.05

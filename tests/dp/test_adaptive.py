@@ -42,7 +42,7 @@ def contribution(layer: ClientLevel, vector: NDArray[np.float32], encoding: Fixe
     return layer.onto(encoding.encode(filled).integers, encoding, bytes)
 
 
-def noise_steps(layer: ClientLevel, encoding: FixedPoint, size: int = 20_000) -> NDArray[np.int64]:
+def noise_steps(layer: ClientLevel, encoding: FixedPoint, size: int = 40_000) -> NDArray[np.int64]:
     """Noise as it is added: to a sum of zeros."""
     zeros = SecureSum(np.zeros(size, np.int64), 4, tuple(NAMES), encoding)
     noise: NDArray[np.int64] = layer.after(zeros, np.random.default_rng().bytes).totals
@@ -78,7 +78,8 @@ def test_the_noise_is_what_the_paper_splits() -> None:
     sigma = float(np.std(noise_steps(layer, encoding))) / encoding.scale
     beta = abs(contribution(layer, np.zeros(100, np.float32), encoding)[-1]) / encoding.scale
     update_multiplier, count_noise = sigma / 2.0, sigma / (2 * beta)
-    assert count_noise == pytest.approx(2.0, rel=0.03)
+    # Of 40,000 draws the standard deviation errs by 0.35 %, and the variance by 0.7 % (one standard error).
+    assert count_noise == pytest.approx(2.0, rel=0.025)
     assert update_multiplier**-2 + (2 * count_noise) ** -2 == pytest.approx(1.5**-2, rel=0.05)
 
 

@@ -104,8 +104,13 @@ def test_work_is_done_elsewhere_and_by_as_many_as_were_asked_for() -> None:
     assert len(both) == 2
     assert os.getpid() not in both
     assert pids(2) == both
-    found = run(worker_tasks.open_slow_report, np.zeros((8, 1 << 20), np.uint8)).view(np.int64)[:, 0]
-    assert sorted(set(found.tolist())) == both
+
+    def at_work() -> list[int]:
+        """Who took part. On a busy machine one may do all the pieces before the other gets a core."""
+        found = run(worker_tasks.open_slow_report, np.zeros((8, 1 << 20), np.uint8)).view(np.int64)[:, 0]
+        return sorted(set(found.tolist()))
+
+    assert eventually(lambda: at_work() == both)
     workers.use(1)
     (one,) = pids(2)
     assert one in both
@@ -158,7 +163,9 @@ def test_c4_a_worker_that_dies_is_named_and_replaced() -> None:
     assert after != before
 
 
-def test_a_bug_in_a_task_is_no_answer(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_bug_in_a_task_is_no_answer(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a busy machine an interpreter needs longer than that to end, and would be killed at it.
+    monkeypatch.setattr(pool, "_GRACE_S", 30)
     workers.use(0)
     run(worker_tasks.open_reverse, np.zeros((1, 8), np.uint8))  # ends workers that write to where it is not captured
     workers.use(1)

@@ -44,10 +44,10 @@ def test_what_is_shared_is_the_clipped_mean_with_the_noise_that_the_adversary_is
     shared = private_step(cell, bare, images, labels)
     noise = torch.from_numpy(flat(shared.gradient)) - clipped_mean(bare, images, labels, 0.1)
     assert shared.noise_std == pytest.approx(0.5 * 0.1 / 4)
-    # 1,810 coordinates: the sample's standard deviation is within 8 % of the true one but once in a million times.
+    # Six standard errors each, two in 10^9 by chance: of 1,810 draws the standard deviation errs by 1.7 %.
     assert len(noise) == 1810
-    assert float(noise.std()) == pytest.approx(shared.noise_std, rel=0.08)
-    assert abs(float(noise.mean())) < 5 * shared.noise_std / len(noise) ** 0.5
+    assert float(noise.std()) == pytest.approx(shared.noise_std, rel=0.1)
+    assert abs(float(noise.mean())) < 6 * shared.noise_std / len(noise) ** 0.5
 
 
 def test_the_noise_is_that_of_the_training_and_other_backends_are_left_alone(private) -> None:

@@ -87,8 +87,10 @@ def test_a_metric_has_all_its_figures(report: dict) -> None:
 def test_an_exact_attack_on_single_updates_and_noise_on_the_sum(report: dict) -> None:
     bare = value(report, "identified", backend="plain", defence="none", attack="inverting", adversary="server")
     assert bare["value"] == 1
-    noisy = value(report, "identified", backend="noisy", defence="none", attack="inverting", adversary="everybody")
-    assert noisy["value"] < 0.5
+    # Without noise the images of a sum of three have 14.4 dB, under it 5.2 with a standard deviation of 0.2. Of six, it
+    # happens that three are "identified" by chance: in one of 400 runs.
+    noisy = value(report, "psnr_db", backend="noisy", defence="none", attack="inverting", adversary="everybody")
+    assert noisy["value"] < 10
     assert noisy["control_succeeded"]
 
 
