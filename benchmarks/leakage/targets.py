@@ -153,7 +153,7 @@ def local(seeds: range, iterations: int | None) -> list[Row]:
         torch.manual_seed(seed)
         model = _normalised(ResNet18(1, 2)).eval()
         seen = observe(model, images, truth, local=LocalTraining(epochs=2, batch_size=2, lr=1e-3), seed=seed)
-        simulation = LocalStepsSimulation(iterations=iterations or 350, step=0.05, tv=1e-3)
+        simulation = LocalStepsSimulation(iterations=iterations or 100, one_step=700, step=0.05, tv=1e-3)
         return simulation(seen, seed=seed), images
 
     return _psnr("local", "ResNet-18, 4 images, 4 steps of 2: PSNR in dB", attack, seeds, 20.8)

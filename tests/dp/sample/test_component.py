@@ -179,6 +179,15 @@ def test_d8_rows_that_stand_for_other_samples_are_found_whatever_the_clip(clip_l
             steps.step(*batch)
 
 
+def test_d8_they_are_found_where_the_samples_of_the_first_batch_are_all_alike() -> None:
+    rows, labels = some_rows(1)[0]
+    alike = TensorDataset(rows.expand(ROWS, -1), labels.expand(ROWS))
+    with start(component(), Crossed(), batch_size=20, data=alike) as steps:
+        batch = next(iter(steps))
+        with pytest.raises(Refused, match=r"two samples' clipped gradients of '(first|second)\."):
+            steps.step(*batch)
+
+
 def test_d1_other_rows_in_place_of_the_drawn_ones_are_refused() -> None:
     with start(component(), model_of(), batch_size=20) as steps:
         inputs, labels = next(iter(steps))
