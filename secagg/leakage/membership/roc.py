@@ -48,7 +48,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Roc:
-    """Scores of members and of non-members, ascending. Ties count against the attack."""
+    """Scores of members and of non-members, ascending. Of those that tie, as many are accused at random as may be."""
 
     members: NDArray[np.float64] = field(repr=False)
     non_members: NDArray[np.float64] = field(repr=False)
@@ -70,7 +70,7 @@ class Roc:
         wrong = len(self.non_members)
         if wrong * fpr < FALSE_ALARMS_NEEDED * (1 - 1e-9):
             return Rate(fpr, None, len(self.members), wrong)
-        return Rate(fpr, self._tpr(int(fpr * wrong + 1e-9)), len(self.members), wrong)
+        return Rate(fpr, self._tpr(fpr), len(self.members), wrong)
 
     def auc(self) -> float:
         """The probability that a member scores higher than a non-member, ties by half."""
@@ -85,11 +85,13 @@ class Roc:
             return np.zeros((0, 2))
         count = max(2, math.ceil(-math.log10(lowest) * per_decade) + 1)
         rates = np.logspace(math.log10(lowest), 0, count)
-        return np.array([[rate, self._tpr(int(rate * len(self.non_members) + 1e-9))] for rate in rates])
+        return np.array([[rate, self._tpr(rate)] for rate in rates])
 
-    def _tpr(self, wrong: int) -> float:
-        """The share of members above the threshold that accuses `wrong` non-members at most."""
-        if wrong >= len(self.non_members):
+    def _tpr(self, fpr: float) -> float:
+        """The share of members accused when so large a share of the non-members is, in the mean over the ties."""
+        wrong = fpr * len(self.non_members)
+        if (certain := int(wrong + 1e-9)) >= len(self.non_members):
             return 1.0
-        threshold = self.non_members[len(self.non_members) - wrong - 1]
-        return float((self.members > threshold).mean())
+        threshold = self.non_members[len(self.non_members) - certain - 1]
+        share = (wrong - (self.non_members > threshold).sum()) / (self.non_members == threshold).sum()
+        return float((self.members > threshold).mean() + max(share, 0.0) * (self.members == threshold).mean())

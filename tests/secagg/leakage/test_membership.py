@@ -110,13 +110,22 @@ def test_a_rate_without_enough_non_members_is_inconclusive() -> None:
     assert enough.interval.low == pytest.approx(0.6915, abs=1e-3)
 
 
-def test_the_rate_is_a_count_and_ties_count_against_the_attack() -> None:
+def test_the_rate_is_a_count_and_of_ties_some_are_accused_at_random() -> None:
     non_members = np.concatenate([np.zeros(990), np.ones(10)])
     roc = Roc.of(np.concatenate([non_members, [0.5, 1.0, 2.0]]), np.arange(1003) >= 1000)
     assert roc.at(0.01).tpr == pytest.approx(3 / 3)  # ten may be wrong: above 0
     tied = Roc.of(np.concatenate([np.ones(1000), np.ones(5)]), np.arange(1005) >= 1000)
-    assert tied.at(0.01).tpr == 0.0
+    assert tied.at(0.01).tpr == pytest.approx(0.01)
     assert tied.auc() == 0.5
+
+
+def test_the_curve_has_the_area_that_is_told_beside_it_ties_included() -> None:
+    chance = np.random.default_rng(0)
+    scores, member = chance.integers(0, 6, 3000) + np.arange(3000) % 2, np.arange(3000) % 2 == 1
+    roc, rates = Roc.of(scores, member), np.linspace(0.01, 1, 991)
+    heights = [roc.at(rate).tpr for rate in rates]
+    assert np.trapezoid(heights, rates) == pytest.approx(roc.auc(), abs=0.002)
+    assert [tpr for _, tpr in roc.log_points()] == pytest.approx([roc.at(rate).tpr for rate, _ in roc.log_points()])
 
 
 def test_the_log_points_run_from_the_lowest_conclusive_rate_to_one() -> None:
