@@ -7,7 +7,7 @@ from torch import nn
 from secagg.errors import Refused
 from secagg.leakage import LocalTraining, match, observe, psnr
 from secagg.leakage.attacks import LocalStepsSimulation
-from secagg.leakage.attacks.local_steps import simulate
+from secagg.leakage.attacks.local_steps import in_one_step, simulate
 from secagg.leakage.attacks.matching import Matching
 from tests.secagg.leakage.cases import cnn, digits
 
@@ -29,6 +29,18 @@ def test_images_come_back_from_several_steps() -> None:
     assert psnr(guess.images[match(guess.images, images)], images).mean() > 18
     assert guess.images.shape == images.shape
     assert guess.converged
+
+
+def test_small_steps_are_taken_for_one_and_their_order_need_not_be_guessed() -> None:
+    images, labels = digits(4)
+    small = LocalTraining(epochs=2, batch_size=2, lr=1e-3)
+    seen = observe(cnn(), images, labels, local=small)
+    once = in_one_step(Matching(seen, distance="cosine"), images, labels, small)
+    for mine, theirs in zip(once, seen.gradient, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0.05)
+    guess = LocalStepsSimulation(one_step=300, iterations=1, tv=1e-5)(seen, seed=0)
+    assert psnr(guess.images[match(guess.images, images)], images).mean() > 50
+    assert guess.iterations == 301
 
 
 def test_examples_that_are_no_images_need_no_total_variation() -> None:
