@@ -139,7 +139,7 @@ class _Evidence:
     @property
     def by_chance(self) -> float:
         """What the success comes to by chance; where false alarms were counted, surely no more than this."""
-        wrong, least = self.figures.get("false_alarms"), self.cells[0].by_chance
+        wrong, least = self.figures.get("false_alarms"), float(np.mean([cell.by_chance for cell in self.cells]))
         return least if wrong is None or wrong.high is None else max(least, wrong.high)
 
     def threshold(self, control: float) -> float:

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import fl_runtime
 from fl_runtime.section import Section
 from secagg import record
 from secagg.errors import Refused
@@ -94,13 +95,17 @@ def digest(job: Section) -> str:
 def versions() -> dict[str, str]:
     """Of Python, of the libraries that compute, and `sources`: a digest of the installed project itself."""
     found = {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-    return found | {"sources": _sources()}
+    return found | {"sources": sources(Path(fl_runtime.__file__).parents[1])}
 
 
-def _sources() -> str:
-    root, mark = Path(__file__).parents[2], hashlib.sha256()
+def sources(root: Path) -> str:
+    """A digest of the project's packages in a folder. Raises `FileNotFoundError` where one of them is not there."""
+    mark = hashlib.sha256()
     for package in PACKAGES:
-        for path in sorted((root / package).rglob("*.py")):
+        paths = sorted((root / package).rglob("*.py"))
+        if not paths:
+            raise FileNotFoundError(f"{root / package} holds no sources")
+        for path in paths:
             text = path.read_bytes()
             mark.update(f"{path.relative_to(root).as_posix()}\0{len(text)}\0".encode() + text)
     return mark.hexdigest()[:16]

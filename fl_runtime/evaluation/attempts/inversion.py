@@ -41,6 +41,7 @@ from secagg.leakage import (
 from secagg.leakage.attacks import MatchedFilter
 
 TUNING_IMAGES = 2
+CHANCES = 400
 
 
 def invert(cell: Cell, model: nn.Module) -> Measured:
@@ -51,6 +52,7 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
     parameters, aware, search = tune(cell, model, scorer, hidden=hidden)
     attack = build_attack(cell.attack.kind, parameters)
     attempts: list[Attempt] = []
+    together = max((len(sight.images) for attacked in victims for sight in attacked.sights), default=1)
     images = 0
     for number, attacked in enumerate(victims):
         for place, sight in enumerate(attacked.sights):
@@ -63,7 +65,7 @@ def invert(cell: Cell, model: nn.Module) -> Measured:
     return Measured.of(
         attempts,
         needs=list(attack.needs),
-        by_chance=scorer.by_chance(),
+        by_chance=scorer.by_chance(together, chooses=isinstance(attack, MatchedFilter)),
         search=search,
         upload_bytes=attacked.upload_bytes,
     )
@@ -172,11 +174,26 @@ class _Scorer:
         self._judge = _Judge(self._public, self._classes)
         self._lpips = None if cell.lpips is None else load_lpips(cell.lpips.paths)
 
-    def by_chance(self) -> float:
-        """The share of public images that a gallery gives away to the best guess without an update."""
+    def by_chance(self, together: int, *, chooses: bool) -> float:
+        """The share of public images that are identified without an update, the larger of two ways.
+
+        One is the same best guess for everybody. The other are images of others, `together` of them paired with their
+        victims as reconstructions are: of many guesses one is always near. An attack that chooses from the gallery is
+        held against choosing there by lot.
+        """
         images, labels = self._filler(self._cell.gallery)
-        places = torch.arange(len(images))
-        return float(self._identified(self._prior(labels), images, places).float().mean())
+        alike = self._identified(self._prior(labels), images, torch.arange(len(images)))
+        rest = self._filler(len(self._public))[0][len(images) :]
+        others = images if chooses or len(rest) < together else rest
+        chance = torch.Generator().manual_seed(derive(self._cell.world.seed, "chance", self._cell.repeat))
+        guesses, places = [], []
+        for _ in range(-(-CHANCES // together)):
+            victims = torch.randperm(len(images), generator=chance)[:together]
+            drawn = others[torch.randperm(len(others), generator=chance)[: len(victims)]]
+            guesses.append(drawn[match(drawn, images[victims], value_range=self._range)])
+            places.append(victims)
+        by_lot = self._identified(torch.cat(guesses), images, torch.cat(places))
+        return max(float(found.float().mean()) for found in (alike, by_lot))
 
     def guess(self, victim: Client | Sight, sees: str, kind: Kind) -> Attempt:
         """What is left where an update says nothing: the best guess without one."""
@@ -190,10 +207,11 @@ class _Scorer:
         usable = guess > 0.01  # below, the ratio has no meaning
         beyond = torch.full_like(guess, float("nan"))
         beyond[usable] = rdlv(likeness[usable], guess[usable])
-        decibels = psnr(images, originals, value_range=self._range)
+        decibels, blind = (psnr(x, originals, value_range=self._range) for x in (images, self._prior(labels)))
         gallery, places = self.gallery(originals), torch.arange(len(originals))
         means = {
             "psnr_db": decibels.tolist(),
+            "guess_db": blind.tolist(),
             "ssim": likeness.tolist(),
             "mse": mse(images, originals, value_range=self._range).tolist(),
             "rdlv": beyond.tolist(),
@@ -205,7 +223,7 @@ class _Scorer:
             means=means,
             shares={
                 "identified": self._identified(images, gallery, places).int().tolist(),
-                "reconstructed": (decibels >= self._cell.good_db).int().tolist(),
+                "reconstructed": (decibels >= blind.clamp(min=self._cell.good_db)).int().tolist(),
                 "same_diagnosis": self._judge.agrees(images, originals).astype(int).tolist(),
             },
             pictures=np.stack([self._bytes(originals), self._bytes(images)], axis=1),

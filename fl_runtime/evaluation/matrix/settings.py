@@ -163,6 +163,14 @@ class Evaluation(Section):
                 f"data.dataset: {self.data.dataset!r} holds no images; attacks here reconstruct images"
                 f"{did_you_mean(self.data.dataset, IMAGE_RANGES)}"
             )
+        for name, choice in self.defences.items():
+            _own_name("defences", name, choice.kind or name, DEFENCES, reserved=NONE)
+        for name, backend in self.backends.items():
+            _own_name("backends", name, backend.backend or name, available(), reserved=PLAIN)
+        for name, attack in self.attacks.items():
+            _own_name("attacks", name, attack.kind or name, ATTACKS)
+            if both := attack.search.keys() & attack.parameters.keys():
+                raise ValueError(f"attacks.{name}.search.{min(both)}: fixed as well, expected one of them")
         for place, matrix in enumerate(self.matrix):
             for name in matrix.model:
                 if name not in self.models:
@@ -172,14 +180,6 @@ class Evaluation(Section):
             for name in matrix.attack:
                 _known(f"matrix.{place}.attack", name, self.attacks, ATTACKS)
                 self._check_axes(place, matrix, name)
-        for name, choice in self.defences.items():
-            _own_name("defences", name, choice.kind or name, DEFENCES, reserved=NONE)
-        for name, backend in self.backends.items():
-            _own_name("backends", name, backend.backend or name, available(), reserved=PLAIN)
-        for name, attack in self.attacks.items():
-            _own_name("attacks", name, attack.kind or name, ATTACKS)
-            if both := attack.search.keys() & attack.parameters.keys():
-                raise ValueError(f"attacks.{name}.search.{min(both)}: fixed as well, expected one of them")
         folder = (info.context or {}).get("folder", Path())
         if self.data.path is not None:
             self._data_path = resolve_path(self.data.path, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from dp.audit.run import POWERLESS
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.matrix.cells import Part, key
 
@@ -26,6 +27,11 @@ def canary_audit(finished: Finished, backend: Part) -> dict[str, Any] | None:
     """The audit on canaries of the first training under a backend, or None for none."""
     audit: dict[str, Any] | None = _training(finished, backend)["audit"]
     return audit
+
+
+def powerless(audit: dict[str, Any] | None) -> bool:
+    """Whether an audit could not have refuted its claim, whatever it found."""
+    return audit is not None and audit["verdict"] == POWERLESS
 
 
 def _training(finished: Finished, backend: Part) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.report import words
-from fl_runtime.evaluation.report.audit import canary_audit, guarantees, lower_bound, spent
+from fl_runtime.evaluation.report.audit import canary_audit, guarantees, lower_bound, powerless, spent
 from fl_runtime.evaluation.report.protections import Group, by_protection, has_defence
 from fl_runtime.evaluation.report.sweeps import BATCH, COHORT, LOCAL, STAGES, sweep
 from fl_runtime.evaluation.rows import Row
@@ -174,7 +174,7 @@ def _private(finished: Finished) -> Found:
             if isinstance(bound, str):
                 missing.append(f"an audited lower bound under {label}")
             else:
-                claims[-1] += f", audited {bound:.2g}"
+                claims[-1] += f", audited {bound:.2g}" + (", too few guesses to refute it" if powerless(audit) else "")
     return Found("; ".join(claims), tuple(missing))
 
 

@@ -23,11 +23,11 @@ class Verdicts:
 
 
 def verdicts(finished: Finished) -> list[Verdicts]:
-    """By what was recovered, since shares of different things do not compare."""
+    """By what was recovered and from which model: neither shares of different things compare, nor costs of models."""
     return [
         Verdicts(FAMILIES[name], groups)
         for name in FAMILIES
-        if (groups := by_protection(row for row in finished.rows if row.cell.family == name))
+        if (groups := by_protection((row for row in finished.rows if row.cell.family == name), _model))
     ]
 
 
@@ -41,6 +41,10 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.title}{f' ({self.counted})' if self.counted else ''}: {'; '.join(self.parts)}"
+
+
+def _model(row: Row) -> str:
+    return row.cell.setting.model
 
 
 def sentences(finished: Finished) -> list[Finding]:

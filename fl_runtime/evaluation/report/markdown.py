@@ -74,7 +74,7 @@ def to_markdown(finished: Finished, report: dict[str, Any]) -> str:
 
 
 def _verdicts(tried: Verdicts, utility: str) -> list[str]:
-    heads = ["protection", "verdict", "recovered", "out of", "by", "clearest PSNR", f"utility ({utility})",
+    heads = ["protection", "model", "verdict", "recovered", "out of", "by", "clearest PSNR", f"utility ({utility})",
              "upload a round", "with colluders", "rows", "inconclusive", "not run"]  # fmt: skip
     lines = []
     for group in tried.groups:
@@ -82,6 +82,7 @@ def _verdicts(tried: Verdicts, utility: str) -> list[str]:
         lines.append(
             [
                 group.name,
+                group.cell.setting.model,
                 words.VERDICTS[row.verdict] if alone else "no party tried alone",
                 words.figure(alone.recovered, share=True) if alone else "–",
                 words.view(row) if alone else "–",

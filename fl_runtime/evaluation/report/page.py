@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from fl_runtime.evaluation.evaluate import Finished
+from fl_runtime.evaluation.matrix.families import FAMILIES
 from fl_runtime.evaluation.report import words
 from fl_runtime.evaluation.report.checklist import MALICIOUS, checklist
 from fl_runtime.evaluation.report.figures import key_dot, key_mark
@@ -19,7 +20,7 @@ from fl_runtime.evaluation.report.tables import frontier_drawing, frontier_point
 from fl_runtime.evaluation.rows import Figure, Row
 from secagg.errors import Refused
 
-COLUMNS = ("psnr_db", "psnr_db_median", "psnr_db_p90", "psnr_db_worst", "ssim", "lpips", "mse", "rdlv",
+COLUMNS = ("psnr_db", "psnr_db_median", "psnr_db_p90", "psnr_db_worst", "guess_db", "ssim", "lpips", "mse", "rdlv",
            "matching_loss", "reconstructed", "same_diagnosis")  # fmt: skip
 
 
@@ -63,6 +64,7 @@ def _context(finished: Finished, report: dict[str, Any]) -> dict[str, Any]:
         "sentences": sentences(finished),
         "verdicts": verdicts(finished),
         "verdict_words": words.VERDICTS,
+        "member_share": FAMILIES["membership"].enough,
         "protections": _sees(report),
         "heat": heat_map(finished),
         "marks": points.marks,

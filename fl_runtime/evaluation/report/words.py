@@ -14,6 +14,7 @@ METRICS = {
     "psnr_db_median": "PSNR, median",
     "psnr_db_p90": "PSNR, 90th percentile",
     "psnr_db_worst": "PSNR, clearest",
+    "guess_db": "PSNR without an update",
     "ssim": "SSIM",
     "lpips": "LPIPS",
     "mse": "mean squared error",

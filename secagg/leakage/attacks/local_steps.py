@@ -10,6 +10,7 @@ the search begins there, and the simulation with what it found.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,8 +33,8 @@ class LocalStepsSimulation:
     """Sign descent through the whole simulated training, plus total variation and the prior over passes.
 
     Needs to know the epochs, the batch size and the learning rate. A first descent takes the training for one step; of
-    both, what has the smaller objective is returned. The copies of all passes are brought into the order of the first
-    and averaged.
+    both, that is returned which explains the update better, each by its own account of the training: neither is true,
+    as the second has to guess an order. The copies of all passes are brought into the order of the first and averaged.
 
     Attributes:
         one_step: iterations of the first descent.
@@ -109,7 +110,7 @@ class LocalStepsSimulation:
             in_steps, copies, iterations=self.iterations, report=lambda done, at: report(self.one_step + done, at)
         )
         return replace(
-            min(fine, rough, key=lambda descent: descent.objective),
+            min(rough, fine, key=lambda descent: (math.isnan(descent.objective), descent.objective)),
             history=rough.history + fine.history,
             iterations=rough.iterations + fine.iterations,
         )
