@@ -83,7 +83,8 @@ def _attempt(cell: Cell, attack: Attack, sight: Sight, scorer: _Scorer, *, aware
     if rebuilt.chosen:
         # Copies of candidates: who they are counts, and no figure of how clear they are.
         note = "images are chosen from the gallery, victims among it, and none is reconstructed"
-        shares = {name: scored.shares[name] for name in ("identified", "same_diagnosis")}
+        identified = _among(sight.images, rebuilt.images).int().tolist()
+        shares = {"identified": identified, "same_diagnosis": scored.shares["same_diagnosis"]}
         scored = replace(scored, means={}, shares=shares, pictures=None, notes=(note,))
     return replace(
         scored,
@@ -93,6 +94,11 @@ def _attempt(cell: Cell, attack: Attack, sight: Sight, scorer: _Scorer, *, aware
         iterations=rebuilt.iterations,
         seconds=rebuilt.seconds,
     )
+
+
+def _among(originals: Tensor, images: Tensor) -> Tensor:
+    """Which originals are among the images, whatever their order: bool, shape `(n,)`."""
+    return (originals[:, None] == images[None]).flatten(2).all(2).any(1)
 
 
 def _rebuild(cell: Cell, attack: Attack, sight: Sight, scorer: _Scorer, *, aware: bool, seed: int) -> Reconstruction:
@@ -177,23 +183,37 @@ class _Scorer:
     def by_chance(self, together: int, *, chooses: bool) -> float:
         """The share of public images that are identified without an update, the larger of two ways.
 
-        One is the same best guess for everybody. The other are images of others, `together` of them paired with their
-        victims as reconstructions are: of many guesses one is always near. An attack that chooses from the gallery is
-        held against choosing there by lot.
+        One is the same best guess for everybody. The other are images of others, of the same classes where these are
+        known, and `together` of them paired with their victims as reconstructions are: of many guesses one is always
+        near. An attack that chooses from the gallery is held against choosing there by lot.
         """
         images, labels = self._filler(self._cell.gallery)
         alike = self._identified(self._prior(labels), images, torch.arange(len(images)))
-        rest = self._filler(len(self._public))[0][len(images) :]
-        others = images if chooses or len(rest) < together else rest
+        others, classes = images, labels
+        if not chooses and len(self._public) >= len(images) + together:
+            others, classes = (shuffled[len(images) :] for shuffled in self._filler(len(self._public)))
         chance = torch.Generator().manual_seed(derive(self._cell.world.seed, "chance", self._cell.repeat))
-        guesses, places = [], []
+        hits = []
         for _ in range(-(-CHANCES // together)):
             victims = torch.randperm(len(images), generator=chance)[:together]
-            drawn = others[torch.randperm(len(others), generator=chance)[: len(victims)]]
-            guesses.append(drawn[match(drawn, images[victims], value_range=self._range)])
-            places.append(victims)
-        by_lot = self._identified(torch.cat(guesses), images, torch.cat(places))
+            order = torch.randperm(len(others), generator=chance)
+            drawn = others[order[self._of_classes(labels[victims], classes[order])]]
+            if chooses:
+                hits.append(_among(images[victims], drawn))
+            else:
+                paired = drawn[match(drawn, images[victims], value_range=self._range)]
+                hits.append(self._identified(paired, images, victims))
+        by_lot = torch.cat(hits)
         return max(float(found.float().mean()) for found in (alike, by_lot))
+
+    def _of_classes(self, labels: Tensor, classes: Tensor) -> list[int]:
+        """For each label the first place that is left: of its class where the adversary knows it and one is left."""
+        left = list(range(len(classes)))
+        knows = self._cell.setting.labels != "unknown"
+        return [
+            left.pop(next((at for at, place in enumerate(left) if not knows or classes[place] == label), 0))
+            for label in labels
+        ]
 
     def guess(self, victim: Client | Sight, sees: str, kind: Kind) -> Attempt:
         """What is left where an update says nothing: the best guess without one."""
@@ -239,8 +259,7 @@ class _Scorer:
     def gallery(self, originals: Tensor) -> Tensor:
         """The originals first, and public images beside them: none of them twice."""
         others, _ = self._filler(max(0, self._cell.gallery - len(originals)))
-        same = (others[:, None] == originals[None]).flatten(2).all(2).any(1)
-        return torch.cat([originals, others[~same]])
+        return torch.cat([originals, others[~_among(others, originals)]])
 
     def _identified(self, images: Tensor, gallery: Tensor, places: Tensor) -> Tensor:
         return identified(images, gallery, places, value_range=self._range, variants=self._variants(gallery))

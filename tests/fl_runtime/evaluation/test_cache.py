@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fl_runtime.evaluation.attempts import cache as cache_module
 from fl_runtime.evaluation.attempts import jobs
-from fl_runtime.evaluation.attempts.cache import Cache
+from fl_runtime.evaluation.attempts.cache import PACKAGES, Cache, sources, versions
 from fl_runtime.evaluation.evaluate import evaluate
 from fl_runtime.evaluation.matrix.cells import Part, SeesJob
 from fl_runtime.evaluation.report.document import to_json
@@ -102,6 +103,20 @@ def test_several_processes_give_what_one_does(finished, tmp_path: Path) -> None:
     names = list(finished.backends.values())
     one, two = (jobs.do_all(names, Cache(tmp_path / str(count)), processes=count) for count in (1, 2))
     assert one == two
+
+
+def test_one_changed_source_is_other_sources_and_none_at_all_is_an_error(tmp_path: Path) -> None:
+    for package in PACKAGES:
+        (tmp_path / package / "inner").mkdir(parents=True)
+        (tmp_path / package / "inner" / "module.py").write_text("ONE = 1\n")
+    before = sources(tmp_path)
+    changed = tmp_path / "he" / "inner" / "module.py"
+    changed.write_text("ONE = 2\n")
+    assert sources(tmp_path) != before
+    changed.unlink()
+    with pytest.raises(FileNotFoundError, match="he holds no sources"):
+        sources(tmp_path)
+    assert versions()["sources"] == sources(Path(cache_module.__file__).parents[3])
 
 
 def _without_seconds(row: dict) -> dict:

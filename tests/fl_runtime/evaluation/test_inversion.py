@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fl_runtime.evaluation.attempts.inversion import invert
+from fl_runtime.evaluation.attempts.inversion import _Scorer, invert
 from fl_runtime.evaluation.attempts.measured import Measured
 from fl_runtime.evaluation.attempts.training import attacked_model
 from fl_runtime.evaluation.matrix.cells import Cell, expand
@@ -88,3 +88,12 @@ def test_images_that_were_chosen_count_as_identified_and_not_as_reconstructed(at
     assert chosen.pictures is None
     assert chosen.needs[0] == "a set of images among which the victims are"
     assert "none is reconstructed" in chosen.notes[0]
+
+
+def test_chance_knows_how_many_guesses_are_paired_and_of_an_attack_that_chooses(settings) -> None:
+    scorer = _Scorer(next(row for row in expand(settings()) if row.family == "inversion"))
+    alone, paired = (scorer.by_chance(together, chooses=False) for together in (1, 16))
+    # One of ten classes, which are known, in a gallery of 50; then many guesses, the nearest of which counts.
+    assert 0.1 < alone < 0.25 < paired < 0.4
+    # Sixteen chosen by lot from 50 are a third of those that were sought, and more where the classes are known.
+    assert 0.32 < scorer.by_chance(16, chooses=True) < 0.7

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dp.audit.run import CONSISTENT, POWERLESS, VIOLATED
 from fl_runtime.evaluation.attempts.measured import Measured
 from fl_runtime.evaluation.evaluate import Finished
 from fl_runtime.evaluation.report import words
@@ -215,6 +216,26 @@ def test_an_audit_is_a_bound_that_is_a_number(finished: Finished, monkeypatch: p
     assert not next(point for point in checklist(finished) if point.text.startswith("Epsilon")).complete
     monkeypatch.setattr(module, "lower_bound", lambda finished, backend: 0.5)
     assert next(point for point in checklist(finished) if point.text.startswith("Epsilon")).complete
+
+
+@pytest.mark.parametrize("verdict", [VIOLATED, POWERLESS, CONSISTENT])
+def test_the_page_says_what_an_audit_came_to(finished: Finished, verdict: str) -> None:
+    audit = {"epsilon": 0.9, "confidence": 0.95, "right": 24, "guesses": 24, "canaries": 256, "of": "a run",
+             "verdict": verdict}  # fmt: skip
+    results = {
+        name: result | {"audit": audit} if result.get("spent") else result for name, result in finished.results.items()
+    }
+    shown = replace(finished, results=results)
+    assert verdict[1:] in to_html(shown, to_json(shown, command=""))
+    point = next(point for point in checklist(shown) if point.text.startswith("Epsilon"))
+    assert ("too few guesses to refute it" in point.evidence) == (verdict == POWERLESS)
+
+
+def test_verdicts_of_different_models_stand_apart(finished: Finished) -> None:
+    row = one(finished, "plain", "inverting")
+    other = by(row, setting=row.cell.setting.model_copy(update={"model": "wide"}))
+    (tried,) = verdicts(of(finished, row, other))
+    assert [group.cell.setting.model for group in tried.groups] == ["mlp", "wide"]
 
 
 def test_the_clearest_row_is_a_conclusive_one(finished: Finished) -> None:

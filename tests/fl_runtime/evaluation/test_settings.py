@@ -43,6 +43,12 @@ def test_a_mistake_is_named(tiny_file: Path, override: str, reason: str) -> None
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("kind", ["inverting-gradient", ""])
+def test_an_unknown_kind_of_an_attack_that_a_matrix_asks_for_is_named(settings, kind: str) -> None:
+    with pytest.raises(Refused, match=r"attacks\.inverting\.kind: unknown name"):
+        settings(**{'kind = "inverting-gradients"': f'kind = "{kind}"'})
+
+
 @pytest.mark.parametrize(
     ("line", "instead", "reason"),
     [

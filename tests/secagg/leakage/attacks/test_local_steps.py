@@ -43,6 +43,16 @@ def test_small_steps_are_taken_for_one_and_their_order_need_not_be_guessed() -> 
     assert guess.iterations == 301
 
 
+def test_large_steps_are_taken_one_by_one() -> None:
+    images, labels = digits(2)
+    large = LocalTraining(epochs=2, batch_size=1, lr=1.0)
+    seen = observe(cnn(), images, labels, local=large)
+    once = LocalStepsSimulation(one_step=100, iterations=1, tv=1e-5)(seen, seed=0)
+    simulated = LocalStepsSimulation(one_step=100, iterations=100, tv=1e-5)(seen, seed=0)
+    assert simulated.objective < 0.8 * once.objective
+    assert simulated.iterations == 200
+
+
 def test_examples_that_are_no_images_need_no_total_variation() -> None:
     images, labels = digits(2)
     seen = observe(nn.Linear(64, 10), images.flatten(1), labels, local=LOCAL)
