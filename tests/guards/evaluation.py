@@ -12,6 +12,7 @@ SETTINGS = "tests/fl_runtime/evaluation/test_settings.py"
 PAGE = "tests/fl_runtime/evaluation/test_page.py"
 PROTECTIONS = "tests/fl_runtime/evaluation/test_protections.py"
 VICTIMS = "tests/fl_runtime/evaluation/test_victims.py"
+INVERSION = "tests/fl_runtime/evaluation/test_inversion.py"
 PRIVATE = "tests/fl_runtime/evaluation/test_private_step.py"
 
 GUARDS = (
@@ -185,5 +186,29 @@ GUARDS = (
         '{"noise_multiplier": spent["noise_multiplier"]}',
         '{"noise_multiplier": 1e-3}',
         (f"{PRIVATE}::test_the_noise_is_that_of_the_training_and_other_backends_are_left_alone",),
+    ),
+    Guard(
+        "results are those of these sources, and never of none",
+        (),
+        "fl_runtime/evaluation/attempts/cache.py",
+        "if not paths:",
+        "if False:",
+        (f"{CACHE}::test_one_changed_source_is_other_sources_and_none_at_all_is_an_error",),
+    ),
+    Guard(
+        "the page says that an audit refuted a claim, or could not have",
+        (),
+        "fl_runtime/evaluation/report/page_files/report.html.j2",
+        "{{ a.verdict|sentence }}. ",
+        "",
+        (f"{PROTECTIONS}::test_the_page_says_what_an_audit_came_to",),
+    ),
+    Guard(
+        "chance pairs as many guesses as reconstructions are paired",
+        (),
+        "fl_runtime/evaluation/attempts/inversion.py",
+        "victims = torch.randperm(len(images), generator=chance)[:together]",
+        "victims = torch.randperm(len(images), generator=chance)[:1]",
+        (f"{INVERSION}::test_chance_knows_how_many_guesses_are_paired_and_of_an_attack_that_chooses",),
     ),
 )
