@@ -78,7 +78,7 @@ def _verdicts(tried: Verdicts, utility: str) -> list[str]:
              "upload a round", "with colluders", "rows", "inconclusive", "not run"]  # fmt: skip
     lines = []
     for group in tried.groups:
-        alone, together, row = group.alone, group.together, (group.alone or group).clearest
+        alone, together, row = group.alone, group.together, group.shown
         lines.append(
             [
                 group.name,

@@ -41,6 +41,11 @@ class Group:
         return min(self.rows, key=lambda row: (RANK.index(row.verdict), -share(row)))
 
     @property
+    def shown(self) -> Row:
+        """The row that stands for the protection: the clearest of one party alone, where any tried alone."""
+        return (self.alone or self).clearest
+
+    @property
     def recovered(self) -> Figure | None:
         """The share that the clearest row recovered, or None where nothing was read."""
         return words.shown(self.clearest).get(self.cell.traits.success)
