@@ -163,8 +163,9 @@ def judge(
 ) -> Verdict:
     """What follows from the figures of a row.
 
-    A failure is one only where the same attack succeeds without protection, where two repeats or more were tried, and
-    where the share is surely under `threshold`.
+    What comes out more often than by chance leaks, whatever became of the control. A failure is one only where the same
+    attack succeeds without protection, where two repeats or more were tried, and where the share is surely under
+    `threshold`.
 
     Args:
         success: the share recovered.
@@ -176,14 +177,14 @@ def judge(
     kinds = {m.kind for m in cells}
     if any(m.problem for m in cells):
         return "unsupported"
-    if not attack_works or success is None or success.low is None or success.high is None:
+    if success is None or success.low is None or success.high is None:
         return "inconclusive"
     if kinds == {"nothing"}:
-        return "nothing"
+        return "nothing" if attack_works else "inconclusive"
     if success.low > by_chance:
         return "leaks" if success.value >= threshold else "partly"
     # Updates of which only zeros were seen may still draw the image by where the zeros are.
-    surely = success.high < threshold and len(cells) > 1 and "blank" not in kinds
+    surely = attack_works and success.high < threshold and len(cells) > 1 and "blank" not in kinds
     return "not shown" if surely else "inconclusive"
 
 

@@ -20,8 +20,8 @@ GUARDS = (
         "where the control failed a row is inconclusive, never safe",
         (),
         "fl_runtime/evaluation/rows.py",
-        "if not attack_works or success is None or",
-        "if success is None or",
+        "surely = attack_works and success.high",
+        "surely = success.high",
         (f"{ROWS}::test_where_the_control_fails_the_row_is_inconclusive_and_never_safe",),
     ),
     Guard(

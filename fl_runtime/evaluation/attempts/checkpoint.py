@@ -19,7 +19,6 @@ def checkpoint(cell: Cell, trained: dict[str, Any]) -> nn.Module:
 
     With `statistics = "running"` the BatchNorm layers use statistics of public rows, in eval mode; otherwise those of
     the batch at hand, in train mode.
-
     """
     data = dataset(cell.world)
     module = attacked_model(cell.world, cell.defence, repeat=cell.repeat, shape=data.shape, classes=len(data.classes))

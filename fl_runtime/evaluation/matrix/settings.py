@@ -217,6 +217,8 @@ class Evaluation(Section):
 
 def _own_name(section: str, name: str, kind: str, kinds: Mapping[str, object], *, reserved: str | None = None) -> None:
     """Raise `ValueError` for an unknown kind, and for a name under which a reader expects something else."""
+    if not name.strip():
+        raise ValueError(f"{section}: a name is empty, expected one that a reader can tell apart")
     if name == reserved:
         raise ValueError(f"{section}.{name}: this name is the undefended control's, expected another")
     if name in kinds and kind != name:

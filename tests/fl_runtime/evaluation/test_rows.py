@@ -42,6 +42,11 @@ def test_where_the_control_fails_the_row_is_inconclusive_and_never_safe(outcome)
     assert words.VERDICTS[verdict] == "inconclusive"
 
 
+def test_what_leaks_leaks_whatever_became_of_the_control(outcome) -> None:
+    row, verdict = outcome(measured(5), measured(8))
+    assert (row.control_succeeded, row.inconclusive, verdict) == (False, False, "partly")
+
+
 def test_a_failure_is_one_only_where_the_interval_is_narrow_enough(outcome) -> None:
     row, verdict = outcome(measured(20), measured(0, of=1), measured(0, of=1))
     assert (row.control_succeeded, verdict) == (True, "inconclusive")
