@@ -35,7 +35,7 @@ def plan(evaluation: Evaluation) -> list[Job]:
     for row in rows:
         check(row)
     if rows[0].lpips is not None:
-        from fl_runtime.evaluation.attempts.inversion import load_lpips
+        from fl_runtime.evaluation.attempts.scoring import load_lpips
 
         load_lpips(rows[0].lpips.paths)
     cells = [cell for row in rows for cell in repeats(row, evaluation)]

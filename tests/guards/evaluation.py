@@ -206,7 +206,7 @@ GUARDS = (
     Guard(
         "chance pairs as many guesses as reconstructions are paired",
         (),
-        "fl_runtime/evaluation/attempts/inversion.py",
+        "fl_runtime/evaluation/attempts/scoring.py",
         "victims = torch.randperm(len(images), generator=chance)[:together]",
         "victims = torch.randperm(len(images), generator=chance)[:1]",
         (f"{INVERSION}::test_chance_knows_how_many_guesses_are_paired_and_of_an_attack_that_chooses",),

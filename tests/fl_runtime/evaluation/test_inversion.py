@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from fl_runtime.evaluation.attempts.inversion import _Scorer, invert
+from fl_runtime.evaluation.attempts.inversion import invert
 from fl_runtime.evaluation.attempts.measured import Measured
+from fl_runtime.evaluation.attempts.scoring import Scorer
 from fl_runtime.evaluation.attempts.training import attacked_model
 from fl_runtime.evaluation.matrix.cells import Cell, expand
 from fl_runtime.evaluation.matrix.settings import Evaluation
@@ -91,7 +92,7 @@ def test_images_that_were_chosen_count_as_identified_and_not_as_reconstructed(at
 
 
 def test_chance_knows_how_many_guesses_are_paired_and_of_an_attack_that_chooses(settings) -> None:
-    scorer = _Scorer(next(row for row in expand(settings()) if row.family == "inversion"))
+    scorer = Scorer(next(row for row in expand(settings()) if row.family == "inversion"))
     alone, paired = (scorer.by_chance(together, chooses=False) for together in (1, 16))
     # One of ten classes, which are known, in a gallery of 50; then many guesses, the nearest of which counts.
     assert 0.1 < alone < 0.25 < paired < 0.4
