@@ -23,7 +23,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "Pruning": {"share_pruned": 0.5},
     "SelectiveEncryption": {"share_encrypted": 0.5},
 }
-COUNTS = {"iterations", "restarts", "starts", "width"}
+COUNTS = {"iterations", "one_step", "restarts", "starts", "width"}
 FROM_ZERO = {"tv", "statistics", "tolerance", "invariance", "noise_multiplier"}
 SHARES = {"zero", "share_pruned", "share_encrypted", "share_hidden", "p"}
 UP_TO_ONE = {"step", "agreement"}
