@@ -62,17 +62,17 @@ class Scorer:
         if not chooses and len(self._public) >= len(images) + together:
             others, classes = (shuffled[len(images) :] for shuffled in self._filler(len(self._public)))
         chance = torch.Generator().manual_seed(derive(self._cell.world.seed, "chance", self._cell.repeat))
-        hits = []
+        sought, guesses = [], []
         for _ in range(-(-CHANCES // together)):
             victims = torch.randperm(len(images), generator=chance)[:together]
             order = torch.randperm(len(others), generator=chance)
             drawn = others[order[self._of_classes(labels[victims], classes[order])]]
-            if chooses:
-                hits.append(among(images[victims], drawn))
-            else:
-                paired = drawn[match(drawn, images[victims], value_range=self._range)]
-                hits.append(self._identified(paired, images, victims))
-        by_lot = torch.cat(hits)
+            sought.append(victims)
+            guesses.append(drawn if chooses else drawn[match(drawn, images[victims], value_range=self._range)])
+        if chooses:
+            by_lot = torch.cat([among(images[at], drawn) for at, drawn in zip(sought, guesses, strict=True)])
+        else:
+            by_lot = self._identified(torch.cat(guesses), images, torch.cat(sought))
         return max(float(found.float().mean()) for found in (alike, by_lot))
 
     def _of_classes(self, labels: Tensor, classes: Tensor) -> list[int]:
