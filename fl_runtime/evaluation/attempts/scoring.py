@@ -92,11 +92,12 @@ class Scorer:
     def score(self, originals: Tensor, labels: Tensor, images: Tensor, sees: str) -> Attempt:
         """The figures of each image, once they are paired."""
         images = images[match(images, originals, value_range=self._range)]
-        likeness, guess = (ssim(x, originals, value_range=self._range) for x in (images, self._prior(labels)))
+        both = (images, self._prior(labels))
+        likeness, guess = (ssim(x, originals, value_range=self._range) for x in both)
         usable = guess > 0.01  # below, the ratio has no meaning
         beyond = torch.full_like(guess, float("nan"))
         beyond[usable] = rdlv(likeness[usable], guess[usable])
-        decibels, blind = (psnr(x, originals, value_range=self._range) for x in (images, self._prior(labels)))
+        decibels, blind = (psnr(x, originals, value_range=self._range) for x in both)
         gallery, places = self.gallery(originals), torch.arange(len(originals))
         means = {
             "psnr_db": decibels.tolist(),
