@@ -1,4 +1,4 @@
-"""From an evaluation to its report: trainings, attacks, rows, and three files."""
+"""From an evaluation to its rows: what has to be done, done once, and pooled."""
 
 from __future__ import annotations
 

@@ -31,6 +31,10 @@ def verdicts(finished: Finished) -> list[Verdicts]:
     ]
 
 
+def _model(row: Row) -> str:
+    return row.cell.setting.model
+
+
 @dataclass(frozen=True)
 class Finding:
     """One point of the summary: what was attacked, what is counted, and what came out under each protection."""
@@ -41,10 +45,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.title}{f' ({self.counted})' if self.counted else ''}: {'; '.join(self.parts)}"
-
-
-def _model(row: Row) -> str:
-    return row.cell.setting.model
 
 
 def sentences(finished: Finished) -> list[Finding]:
